@@ -1,0 +1,1 @@
+"""The block graph: one node interface, and what is built from it alone."""

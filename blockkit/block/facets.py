@@ -1,0 +1,66 @@
+"""What some nodes can do beyond the common interface; test with ``isinstance``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from blockkit.block.node import Buffer, Preallocation
+    from blockkit.block.report import CheckReport, Repair
+    from blockkit.schema import Structure
+
+
+@runtime_checkable
+class HasHostFile(Protocol):
+    """Its bytes are those of a host file descriptor, at the same offsets."""
+
+    def fileno(self) -> int:
+        """Return the descriptor; valid until the node is closed."""
+        ...
+
+
+@runtime_checkable
+class Checkable(Protocol):
+    """Its metadata can be checked, and perhaps repaired."""
+
+    def check(self, repair: Repair) -> CheckReport:
+        """Compare all metadata with itself; with ``repair`` mend what can be mended without losing data."""
+        ...
+
+
+@runtime_checkable
+class WritesCompressed(Protocol):
+    """Whole clusters can be stored compressed."""
+
+    @property
+    def compressed_cluster_size(self) -> int:
+        """Bytes of guest data one compressed cluster holds."""
+        ...
+
+    def compress(self, data: Buffer) -> bytes | None:
+        """Encode one cluster; None when it does not get smaller. Thread-safe, and runs without a lock."""
+        ...
+
+    def write_compressed(self, offset: int, encoded: bytes) -> None:
+        """Store what :meth:`compress` gave for the cluster at ``offset`` (cluster-aligned)."""
+        ...
+
+
+@runtime_checkable
+class Preallocates(Protocol):
+    """Space can be reserved before it is written."""
+
+    def preallocate(self, offset: int, length: int, mode: Preallocation) -> None:
+        """Reserve a range, which must read as zeros, as ``mode`` says."""
+        ...
+
+
+@runtime_checkable
+class Inspectable(Protocol):
+    """Its on-disk structures can be listed with every field."""
+
+    def structures(self) -> Iterator[Structure]:
+        """Yield every on-disk structure, in order of importance; tables may be long."""
+        ...

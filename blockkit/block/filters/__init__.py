@@ -1,0 +1,1 @@
+"""Filters: nodes that stand in the way of requests."""

@@ -1,0 +1,1 @@
+"""Disk-image formats: each maps guest offsets to offsets of the file below it."""

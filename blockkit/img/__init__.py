@@ -1,0 +1,1 @@
+"""What the image tools do, as plain functions on nodes; `blockkit.cli` prints it."""

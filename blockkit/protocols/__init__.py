@@ -1,0 +1,1 @@
+"""Where bytes leave the graph: host files, block devices, connections."""

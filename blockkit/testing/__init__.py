@@ -1,0 +1,1 @@
+"""What authors of drivers need to test them; public."""

@@ -16,6 +16,7 @@ class RangeLock:
     """
 
     def __init__(self, lock: threading.Lock) -> None:
+        self.lock = lock
         self._freed = threading.Condition(lock)
         self._shared: dict[int, tuple[int, int]] = {}
         self._exclusive: dict[int, tuple[int, int]] = {}
@@ -45,6 +46,12 @@ class RangeLock:
         """Give a range back."""
         if self._shared.pop(token, None) is None:
             del self._exclusive[token]
+        if self._waiting:
+            self._freed.notify_all()
+
+    def shrink(self, token: int, end: int) -> None:
+        """Give back the part of an exclusively held range from ``end`` on."""
+        self._exclusive[token] = (self._exclusive[token][0], end)
         if self._waiting:
             self._freed.notify_all()
 

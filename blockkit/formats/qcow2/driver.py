@@ -1,0 +1,80 @@
+"""How the registry opens and creates qcow2 images."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from blockkit.errors import CorruptImageError
+from blockkit.formats.qcow2 import create as creation
+from blockkit.formats.qcow2.header import read_header
+from blockkit.formats.qcow2.node import Qcow2Node
+from blockkit.formats.qcow2.schema import MAGIC, Incompatible
+
+if TYPE_CHECKING:
+    from blockkit.block.driver import Opener
+    from blockkit.block.node import Node
+
+
+@dataclass(frozen=True, slots=True)
+class Qcow2Options:
+    """What opening a qcow2 image takes.
+
+    Attributes:
+        cache_size: Bytes of L2 tables kept in memory.
+        compression_level: For clusters written compressed; None is the fast default.
+        repair_dirty: Rebuild the reference counts of an image that was not closed, when it is opened for writing.
+    """
+
+    cache_size: int = 32 << 20
+    compression_level: int | None = None
+    repair_dirty: bool = True
+
+
+class Qcow2Driver:
+    """The driver named ``qcow2``."""
+
+    name: ClassVar[str] = "qcow2"
+    Options: ClassVar[type[Qcow2Options]] = Qcow2Options
+    CreateOptions: ClassVar[type[creation.CreateOptions]] = creation.CreateOptions
+
+    def probe(self, head: bytes) -> int:
+        """Return 100 for the magic number with a version we may know."""
+        return 100 if head[:4] == MAGIC and int.from_bytes(head[4:8], "big") in (2, 3) else 0
+
+    def open(self, file: Node, options: Qcow2Options, opener: Opener) -> Node:
+        """Open the image in ``file``, and its backing file as ``opener`` allows."""
+        header = read_header(file)
+        read_only = file.read_only
+        if not read_only:
+            if header.incompatible & Incompatible.CORRUPT:
+                raise CorruptImageError(
+                    "it is marked corrupt and cannot be opened for writing; repair it first",
+                    where="qcow2 header",
+                    offset=72,
+                )
+            if header.incompatible & Incompatible.DIRTY and options.repair_dirty:
+                from blockkit.block.report import Repair
+                from blockkit.formats.qcow2.check import check_image
+
+                check_image(file, header, Repair.ALL)
+                header = read_header(file)
+        node = Qcow2Node(
+            file,
+            header,
+            read_only=read_only,
+            cache_size=options.cache_size,
+            compression_level=options.compression_level,
+        )
+        if header.backing_file is not None:
+            name = os.fsdecode(header.backing_file)
+            node.backing = opener.open_backing(name, header.backing_format, beside=node)
+        return node
+
+    def create(self, file: Node, size: int, options: creation.CreateOptions) -> None:
+        """Write an empty image to ``file``."""
+        creation.create(file, size, options)
+
+
+DRIVER = Qcow2Driver()

@@ -1,0 +1,164 @@
+"""Changing the virtual size, and reserving clusters before they are written."""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from blockkit.block.node import Kind, Preallocation
+from blockkit.block.tables import encode_u64
+from blockkit.block.zeros import zeros
+from blockkit.errors import NoSpaceError, UnsupportedOperationError
+from blockkit.formats.qcow2 import schema
+from blockkit.formats.qcow2.schema import COPIED, ExtensionType
+
+if TYPE_CHECKING:
+    from blockkit.formats.qcow2.node import Qcow2Node
+
+_PIECE = 1 << 20
+
+
+def resize(node: Qcow2Node, size: int, preallocate_as: Preallocation) -> None:
+    """Make ``node`` a disk of ``size`` bytes; new bytes read as zeros, whatever the backing holds there.
+
+    Raises:
+        UnsupportedOperationError: the image has bitmaps, or snapshots it could not be resized beside.
+        NoSpaceError: the L1 table would exceed its limit.
+    """
+    fixed = node.header.fixed
+    if size == node.size:
+        return
+    if node.header.extension(ExtensionType.BITMAPS) is not None:
+        raise UnsupportedOperationError(f"{node}: cannot be resized while it has persistent bitmaps")
+    if fixed.nb_snapshots and (fixed.version < 3 or size < node.size):
+        raise UnsupportedOperationError(
+            f"{node}: cannot be {'shrunk' if size < node.size else 'resized'} while it has internal snapshots"
+        )
+    if size > schema.MAX_VIRTUAL_SIZE:
+        raise NoSpaceError(f"{node}: size {size} is more than {schema.MAX_VIRTUAL_SIZE}, the most qcow2 can hold")
+    old = node.size
+    if size < old:
+        _shrink(node, size)
+        return
+    _grow_l1(node, size)
+    _hide_tail(node, old, size)
+    node.set_size(size)
+    if preallocate_as is not Preallocation.OFF:
+        start = -(-old // node.cluster_size) * node.cluster_size
+        if start < size:
+            preallocate(node, start, size - start, preallocate_as)
+
+
+def _grow_l1(node: Qcow2Node, size: int) -> None:
+    """Give the L1 table enough entries for ``size`` bytes, moving it if it must."""
+    metadata, geometry = node.metadata, node.header.geometry
+    needed = geometry.l1_entries(size)
+    if needed * 8 > schema.MAX_L1_SIZE:
+        raise NoSpaceError(
+            f"{node}: a disk of {size} bytes needs an L1 table of {needed * 8} bytes, more than {schema.MAX_L1_SIZE}; "
+            "use larger clusters"
+        )
+    with metadata.lock:
+        metadata.arm()
+        mapping, fixed = metadata.mapping, node.header.fixed
+        if needed <= len(mapping.l1):
+            return
+        l1 = mapping.l1 + array("Q", bytes(8 * (needed - len(mapping.l1))))
+        clusters = geometry.clusters(needed * 8)
+        first = metadata.refcounts.allocate_contiguous(clusters)
+        offset = first << geometry.cluster_bits
+        metadata.overlap.add(first, clusters)
+        # Counts, tables and data first; then the new table whole; then the header names it.
+        metadata.commit()
+        l1 = mapping.l1 + l1[len(mapping.l1) :]
+        node.file.push(offset, [memoryview(encode_u64(l1, "big").ljust(clusters * geometry.cluster_size, b"\0"))])
+        metadata.barrier()
+        old = fixed.l1_table_offset >> geometry.cluster_bits, geometry.clusters(fixed.l1_size * 8)
+        node.header.fixed = replace(node.header.fixed, l1_table_offset=offset, l1_size=needed)
+        metadata.write_header()
+        metadata.barrier()
+        mapping.move_l1(l1, offset)
+        if old[1]:
+            metadata.refcounts.release(*old)
+            metadata.overlap.remove(*old)
+
+
+def _hide_tail(node: Qcow2Node, old: int, size: int) -> None:
+    """Make what lies behind the old end read as zeros before it becomes visible."""
+    cluster_size = node.cluster_size
+    backing = node.backing.size if node.backing is not None else 0
+    if old % cluster_size:
+        end = min(-(-old // cluster_size) * cluster_size, size)
+        start = old // cluster_size * cluster_size
+        extent = node.map(start, old - start)
+        stored = extent.kind in (Kind.DATA, Kind.ENCODED)
+        if stored or backing > old:
+            node.set_size(end, durable=False)
+            node.write(old, zeros(end - old))
+            node.set_size(old, durable=False)
+    start = -(-old // cluster_size) * cluster_size
+    end = min(size, -(-backing // cluster_size) * cluster_size)
+    if start < end:
+        node.set_size(end, durable=False)
+        node.zero(start, end - start)
+        node.set_size(old, durable=False)
+    node.flush()
+
+
+def _shrink(node: Qcow2Node, size: int) -> None:
+    """Drop everything behind ``size``, then say so in the header."""
+    geometry, metadata = node.header.geometry, node.metadata
+    first, last = geometry.clusters(size), geometry.clusters(node.size)
+    keep_tables = geometry.l1_entries(size)
+    with metadata.lock:
+        metadata.arm()
+        while first < last:
+            l1_index, index = divmod(first, geometry.l2_entries)
+            stop = min(last, (l1_index + 1) * geometry.l2_entries)
+            if metadata.mapping.l1[l1_index]:
+                metadata.set_entries(l1_index, index, array("Q", bytes(8 * (stop - first))))
+                if l1_index >= keep_tables:
+                    metadata.mapping.drop(l1_index, metadata.refcounts, metadata.overlap)
+                metadata.commit_if_large()
+            first = stop
+        metadata.commit()
+        metadata.barrier()
+    node.set_size(size)
+    node.flush()
+
+
+def preallocate(node: Qcow2Node, offset: int, length: int, mode: Preallocation) -> None:
+    """Allocate clusters for ``[offset, offset + length)``, cluster-aligned at its start and empty so far.
+
+    METADATA only fills the tables; FALLOC also reserves the space; FULL writes zeros.
+    """
+    if mode is Preallocation.OFF or not length:
+        return
+    geometry, metadata = node.header.geometry, node.metadata
+    first, last = offset // geometry.cluster_size, geometry.clusters(offset + length)
+    step = geometry.cluster_size
+    while first < last:
+        l1_index, index = divmod(first, geometry.l2_entries)
+        with metadata.lock:
+            metadata.arm()
+            metadata.writable_table(l1_index)
+            taken, count = metadata.refcounts.allocate(min(last - first, geometry.l2_entries - index))
+        host = taken << geometry.cluster_bits
+        size = count << geometry.cluster_bits
+        if mode is Preallocation.METADATA:
+            if host + size > node.data.size:
+                node.data.resize(host + size)
+        elif mode is Preallocation.FALLOC:
+            if host + size > node.data.size:
+                node.data.resize(host + size, preallocate=Preallocation.FALLOC)
+            else:
+                node.data.zero(host, size, unmap=False)
+        else:
+            for at in range(host, host + size, _PIECE):
+                node.data.push(at, [zeros(min(_PIECE, host + size - at))])
+        begin = host | COPIED
+        with metadata.lock:
+            metadata.set_entries(l1_index, index, array("Q", range(begin, begin + size, step)))
+            metadata.commit_if_large()
+        first += count

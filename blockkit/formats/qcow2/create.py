@@ -14,7 +14,7 @@ from blockkit.formats.qcow2.counts import encode_counts, typecode
 from blockkit.formats.qcow2.geometry import Geometry
 from blockkit.formats.qcow2.header import Extension, HeaderCluster
 from blockkit.formats.qcow2.schema import Compatible, CompressionType, ExtensionType, Header, Incompatible
-from blockkit.units import is_power_of_two
+from blockkit.units import align_up, is_power_of_two
 
 if TYPE_CHECKING:
     from blockkit.block.node import Node
@@ -100,11 +100,13 @@ def _version(options: CreateOptions) -> int:
 
 
 def create(file: Node, size: int, options: CreateOptions) -> None:
-    """Write an empty image of ``size`` bytes to ``file``, which is empty and can grow.
+    """Write an empty image of ``size`` bytes, rounded up to whole sectors, to ``file``, which is empty and can grow.
 
     Layout: header, refcount table, refcount block, L1 table; then nothing. The header is written last, so that an
     interrupted creation leaves a file that is no image.
     """
+    # Readers that think in sectors would cut the last bytes off.
+    size = align_up(size, 512)
     geometry = judge(options, size)
     cluster_size, bits = geometry.cluster_size, geometry.cluster_bits
     l1_size = geometry.l1_entries(size)

@@ -35,6 +35,8 @@ def resize(node: Qcow2Node, size: int, preallocate_as: Preallocation) -> None:
         raise UnsupportedOperationError(
             f"{node}: cannot be {'shrunk' if size < node.size else 'resized'} while it has internal snapshots"
         )
+    if size % 512:
+        raise UnsupportedOperationError(f"{node}: size {size} is not a multiple of 512")
     if size > schema.MAX_VIRTUAL_SIZE:
         raise NoSpaceError(f"{node}: size {size} is more than {schema.MAX_VIRTUAL_SIZE}, the most qcow2 can hold")
     old = node.size

@@ -68,7 +68,7 @@ class Cap(enum.IntFlag):
     DISCARD = 8  #: discard gives space back
     FUA = 16  #: a single write can be made durable without a whole flush
     RESIZE = 32  #: resize works
-    GROW = 64  #: a write past the end extends the node (host files)
+    GROW = 64  #: a write or zeroing past the end extends the node (host files)
 
 
 class Preallocation(enum.Enum):
@@ -305,7 +305,7 @@ class Node(ABC):
         """
         if self.read_only:
             self._refuse_write()
-        if offset < 0 or length < 0 or offset + length > self.size:
+        if offset < 0 or length < 0 or (offset + length > self.size and Cap.GROW not in self.caps):
             self._out_of_range(offset, length)
         if length:
             self._zero(offset, length, unmap, fast)

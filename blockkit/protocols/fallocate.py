@@ -1,0 +1,68 @@
+"""fallocate(2), which the standard library lacks except in its plainest form."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+#: Do not change the size of the file.
+KEEP_SIZE: Final = 0x01
+#: Give the space back; the range reads as zeros. Needs KEEP_SIZE.
+PUNCH_HOLE: Final = 0x02
+#: The range reads as zeros and stays reserved.
+ZERO_RANGE: Final = 0x10
+
+#: What the kernel answers when a file system or device cannot do it at all.
+UNSUPPORTED: Final = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.ENODEV})
+
+
+@functools.cache
+def _function() -> tuple[Callable[[int, int, int, int], int], Callable[[], int]] | None:
+    """Return fallocate and what reads its errno; ctypes is loaded only when somebody zeroes or discards."""
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    function = getattr(libc, "fallocate64", None) or getattr(libc, "fallocate", None)
+    if function is None:
+        return None
+    function.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+    function.restype = ctypes.c_int
+    return function, ctypes.get_errno
+
+
+def fallocate(fd: int, mode: int, offset: int, length: int) -> None:
+    """Change how a range of a file is reserved.
+
+    Args:
+        fd: Open for writing.
+        mode: Flags above; 0 reserves.
+        offset: Bytes.
+        length: Bytes, positive.
+
+    Raises:
+        OSError: with an errno of :data:`UNSUPPORTED` where this is not possible at all.
+    """
+    found = _function()
+    if found is None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    function, last_error = found
+    while function(fd, mode, offset, length):
+        number = last_error()
+        if number != errno.EINTR:
+            raise OSError(number, os.strerror(number))
+
+
+def try_fallocate(fd: int, mode: int, offset: int, length: int) -> bool:
+    """Like :func:`fallocate`, but tell by False that it is not possible here."""
+    try:
+        fallocate(fd, mode, offset, length)
+    except OSError as error:
+        if error.errno in UNSUPPORTED:
+            return False
+        raise
+    return True

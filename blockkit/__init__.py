@@ -15,12 +15,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from blockkit.block.fileobj import NodeFile as NodeFile
+    from blockkit.block.graph import create_image as create_image
+    from blockkit.block.graph import open_image as open_image
     from blockkit.block.node import Cap as Cap
     from blockkit.block.node import Extent as Extent
     from blockkit.block.node import Kind as Kind
     from blockkit.block.node import Limits as Limits
     from blockkit.block.node import Node as Node
+    from blockkit.block.node import Preallocation as Preallocation
+    from blockkit.block.policy import ImplicitPolicy as ImplicitPolicy
     from blockkit.errors import BlockkitError as BlockkitError
+    from blockkit.errors import FormatError as FormatError
+    from blockkit.errors import ImageError as ImageError
+    from blockkit.errors import NodeError as NodeError
+    from blockkit.errors import PolicyError as PolicyError
+    from blockkit.errors import UsageError as UsageError
 
 __version__ = "0.1.0"
 
@@ -29,12 +39,39 @@ _PUBLIC = {
     "BlockkitError": "blockkit.errors",
     "Cap": "blockkit.block.node",
     "Extent": "blockkit.block.node",
+    "FormatError": "blockkit.errors",
+    "ImageError": "blockkit.errors",
+    "ImplicitPolicy": "blockkit.block.policy",
     "Kind": "blockkit.block.node",
     "Limits": "blockkit.block.node",
     "Node": "blockkit.block.node",
+    "NodeError": "blockkit.errors",
+    "NodeFile": "blockkit.block.fileobj",
+    "PolicyError": "blockkit.errors",
+    "Preallocation": "blockkit.block.node",
+    "UsageError": "blockkit.errors",
+    "create_image": "blockkit.block.graph",
+    "open_image": "blockkit.block.graph",
 }
 
-__all__ = ["BlockkitError", "Cap", "Extent", "Kind", "Limits", "Node"]
+__all__ = [
+    "BlockkitError",
+    "Cap",
+    "Extent",
+    "FormatError",
+    "ImageError",
+    "ImplicitPolicy",
+    "Kind",
+    "Limits",
+    "Node",
+    "NodeError",
+    "NodeFile",
+    "PolicyError",
+    "Preallocation",
+    "UsageError",
+    "create_image",
+    "open_image",
+]
 
 
 def __getattr__(name: str) -> object:

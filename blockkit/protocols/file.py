@@ -5,14 +5,11 @@ from __future__ import annotations
 import os
 import stat
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Literal
 
 from blockkit.block.node import Preallocation
 from blockkit.protocols.device import HostDevice
 from blockkit.protocols.hostfile import HostFile
-
-if TYPE_CHECKING:
-    from typing import Literal
 
 __all__ = ["FileOptions", "HostDevice", "HostFile", "create_file", "open_path"]
 

@@ -1,0 +1,123 @@
+"""What the graph asks of a driver: the makers of formats, protocols and filters."""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from blockkit.block.node import Node
+
+
+class Concurrency(enum.Enum):
+    """How many requests a driver's nodes take at once."""
+
+    THREADS = "threads"  #: any number, as the node interface demands
+    SERIAL = "serial"  #: one; the graph puts a lock in front
+
+
+class Opener(Protocol):
+    """What a format driver opens the files with that its image names."""
+
+    def open_backing(self, name: str, format: str | None, *, beside: Node) -> Node | None:  # noqa: A002
+        """Open the backing file that an image records, read-only.
+
+        Args:
+            name: As recorded.
+            format: As recorded; None if the image does not say.
+            beside: The image or the file it is in; a relative name is looked up in the directory of its file.
+
+        Returns:
+            The node to read unallocated ranges from, which the caller takes over; None where the caller of the graph
+            wants no backing file opened.
+
+        Raises:
+            PolicyError: the policy does not let this file be opened.
+        """
+        ...
+
+    def open_data_file(self, name: str, *, beside: Node) -> Node | None:
+        """Open the file that holds an image's guest data, writable if ``beside`` is; else like :meth:`open_backing`."""
+        ...
+
+
+class FormatDriver(Protocol):
+    """Opens and creates images of one format.
+
+    A driver whose nodes cannot take several requests at once also has ``concurrency = Concurrency.SERIAL``.
+    """
+
+    @property
+    def name(self) -> str:
+        """The word for it in options, such as ``"qcow2"``."""
+        ...
+
+    @property
+    def Options(self) -> type[Any]:  # noqa: N802
+        """The frozen dataclass of its options; every field has a default."""
+        ...
+
+    @property
+    def CreateOptions(self) -> type[Any]:  # noqa: N802
+        """The frozen dataclass of its creation options; every field has a default."""
+        ...
+
+    def probe(self, head: bytes) -> int:
+        """Say how likely an image starts with ``head`` (its first 4096 bytes, fewer if it is shorter).
+
+        Returns:
+            From 0 (impossible) to 100 (certain); raw answers 1.
+        """
+        ...
+
+    def open(self, file: Node, options: Any, opener: Opener) -> Node:
+        """Open the image in ``file``, writable if that is, and take ``file`` over.
+
+        Files that the image names are opened by ``opener``. When this raises, the caller closes ``file`` and what
+        ``opener`` opened.
+        """
+        ...
+
+    def create(self, file: Node, size: int, options: Any) -> None:
+        """Write a new image of ``size`` bytes into ``file``, which is empty and writable, and stays open."""
+        ...
+
+
+class ProtocolDriver(Protocol):
+    """Opens what lies outside the graph."""
+
+    @property
+    def name(self) -> str:
+        """The word for it in options, such as ``"file"``."""
+        ...
+
+    @property
+    def Options(self) -> type[Any]:  # noqa: N802
+        """The frozen dataclass of its options; a field ``cache`` is set from what the caller of the graph asked."""
+        ...
+
+    def open(self, options: Any, *, read_only: bool, share: bool) -> Node:
+        """Open it; ``share`` leaves out the locks that keep others away."""
+        ...
+
+    def create(self, options: Any) -> Node:
+        """Make it new and empty, or empty it, and open it for writing."""
+        ...
+
+
+class FilterDriver(Protocol):
+    """Puts something in the way of requests."""
+
+    @property
+    def name(self) -> str:
+        """The word for it in options, such as ``"trace"``."""
+        ...
+
+    @property
+    def Options(self) -> type[Any]:  # noqa: N802
+        """The frozen dataclass of its options."""
+        ...
+
+    def open(self, file: Node, options: Any) -> Node:
+        """Put the filter on top of ``file`` and take that over."""
+        ...

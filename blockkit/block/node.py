@@ -266,7 +266,17 @@ class Node(ABC):
 
     def write(self, offset: int, data: Buffer, *, fua: bool = False) -> None:
         """Store all of ``data`` at ``offset``; see :meth:`writev`."""
-        self.writev(offset, (data,), fua=fua)
+        if fua or type(data) is not bytes:
+            self.writev(offset, (data,), fua=fua)
+            return
+        # The way of small requests: no vector is built.
+        if self.read_only:
+            self._refuse_write()
+        length = len(data)
+        if offset < 0 or (offset + length > self.size and Cap.GROW not in self.caps):
+            self._out_of_range(offset, length)
+        if length:
+            self._write(offset, data, length)
 
     def writev(self, offset: int, buffers: Sequence[Buffer], *, fua: bool = False) -> None:
         """Store all ``buffers`` in order at ``offset``.
@@ -394,6 +404,14 @@ class Node(ABC):
             self._out_of_range(offset, total_length(buffers))
         self._writev(offset, buffers, fua)
 
+    def push_bytes(self, offset: int, data: bytes, length: int) -> None:
+        """Like :meth:`push`, for ``length`` bytes in one piece."""
+        if self.read_only:
+            self._refuse_write()
+        if offset + length > self.size and Cap.GROW not in self.caps:
+            self._out_of_range(offset, length)
+        self._write(offset, data, length)
+
     # -- hooks: a driver implements some of these, and may trust the arguments ---------------------------
 
     @abstractmethod
@@ -457,6 +475,10 @@ class Node(ABC):
         else:
             for buf in buffers:
                 zero_fill(buf)
+
+    def _write(self, offset: int, data: bytes, length: int) -> None:
+        """Store ``data``; override where that is faster than the general way, which this takes."""
+        self._writev(offset, [memoryview(data)], False)
 
     def _writev(self, offset: int, buffers: list[memoryview], fua: bool) -> None:
         length = total_length(buffers)

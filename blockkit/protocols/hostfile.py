@@ -219,6 +219,18 @@ class HostFile(ProtocolNode):
 
     # -- writing ---------------------------------------------------------------------------------------
 
+    def _write(self, offset: int, data: bytes, length: int) -> None:
+        if self._direct is None and offset + length <= self.size and not self._mode.sync:
+            try:
+                done = os.pwrite(self._fd, data, offset)
+            except OSError as error:
+                raise self._failed(error, f"cannot write {length} bytes at {offset:#x}") from error
+            finally:
+                self._dirty = True
+            if done == length:
+                return
+        self._writev(offset, [memoryview(data)], False)
+
     def _writev(self, offset: int, buffers: list[memoryview], fua: bool) -> None:
         end = offset + total_length(buffers)
         fua = fua and self._mode.flush and not self._mode.sync
@@ -353,13 +365,14 @@ class HostFile(ProtocolNode):
         if self._flush_error:
             # The kernel reports lost pages once and then forgets them; data stays lost all the same.
             raise NodeIOError(f"{self}: an earlier flush failed, data may be lost", self._flush_error)
+        if self._fd < 0:
+            raise ClosedError(f"{self}: closed")
         self._dirty = False
         try:
             os.fdatasync(self._fd)
         except OSError as error:
             self._dirty = True
-            if self._fd >= 0:
-                self._flush_error = error.errno or errno.EIO
+            self._flush_error = error.errno or errno.EIO
             raise self._failed(error, "cannot flush") from error
 
     def _settle(self) -> None:

@@ -41,6 +41,7 @@ class Metadata:
 
     Attributes:
         lock: Held by whoever calls any method here.
+        armed: Whether :meth:`arm` was called.
 
     Args:
         file: What holds the metadata.
@@ -64,7 +65,7 @@ class Metadata:
         self.lock = threading.Lock()
         self.file, self.data, self.header, self.geometry = file, data, header, header.geometry
         self._released = released
-        self._armed = False
+        self.armed = False
         self._lazy = False
         fixed = header.fixed
         self.mapping = Mapping(file, self.geometry, fixed.l1_table_offset, fixed.l1_size, cache_size, self.commit)
@@ -133,7 +134,7 @@ class Metadata:
 
     def arm(self) -> None:
         """Prepare the image for its first change since it was opened."""
-        if self._armed:
+        if self.armed:
             return
         header = self.header
         if header.autoclear & Autoclear.BITMAPS:
@@ -146,7 +147,7 @@ class Metadata:
             incompatible |= Incompatible.DIRTY
             self._lazy = True
         self.set_features(incompatible=int(incompatible), autoclear=int(known))
-        self._armed = True
+        self.armed = True
 
     def corrupt(self, problem: str, *, where: str, offset: int | None = None) -> CorruptImageError:
         """Mark a writable image corrupt, and return the error to raise."""

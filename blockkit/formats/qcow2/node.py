@@ -51,6 +51,7 @@ class Qcow2Node(FormatNode):
     """
 
     driver = "qcow2"
+    size: int = 0
 
     def __init__(
         self,
@@ -66,7 +67,7 @@ class Qcow2Node(FormatNode):
         self.header = header if header is not None else read_header(file)
         self.data: Node = file
         geometry = self.header.geometry
-        self._size = self.header.fixed.size
+        self.size = self.header.fixed.size
         self._bits = geometry.cluster_bits
         self._cluster_size = geometry.cluster_size
         self._cluster_mask = geometry.cluster_size - 1
@@ -103,10 +104,6 @@ class Qcow2Node(FormatNode):
         self._arena = (0, 0)
 
     # -- what it is ----------------------------------------------------------------------------------------
-
-    @property
-    def size(self) -> int:
-        return self._size
 
     @property
     def limits(self) -> Limits:
@@ -183,6 +180,22 @@ class Qcow2Node(FormatNode):
         if host & self._cluster_mask:
             raise self._bad_entry(table, index, "not the offset of a cluster")
         return Extent(offset, min(length, room), Kind.ZERO, self.data, host + within)
+
+    def _read(self, offset: int, length: int) -> bytes:
+        # The way of small requests: one plain cluster, without an Extent in between.
+        cluster = offset >> self._bits
+        generation = self._generation
+        table = self._tables.get(cluster >> self._l2_bits)
+        within = offset & self._cluster_mask
+        if table is not None and within + length <= self._cluster_size:
+            entry = table.entries[cluster & self._l2_mask]
+            host = entry & OFFSET_MASK
+            if host and not entry & self._special and not host & self._cluster_mask:
+                table.used = True
+                data = self.data.pull_bytes(host + within, length)
+                if self._generation == generation:
+                    return data
+        return super()._read(offset, length)
 
     def _run(self, entries: array[int], index: int, room: int, length: int) -> int:
         """Extend ``room`` bytes from ``index`` over entries equal to that one."""
@@ -264,7 +277,7 @@ class Qcow2Node(FormatNode):
         if not entry & COMPRESSED:
             # Rewritten since it was mapped: an overlapping request won.
             buf = bytearray(self._cluster_size)
-            inside = min(len(buf), self._size - (cluster << self._bits))
+            inside = min(len(buf), self.size - (cluster << self._bits))
             self._readv(cluster << self._bits, [memoryview(buf)[:inside]])
             return bytes(buf)
         key = (generation, entry)
@@ -298,7 +311,7 @@ class Qcow2Node(FormatNode):
         """Store what :meth:`compress` gave for the cluster at ``offset`` (cluster-aligned)."""
         if self.read_only:
             self._refuse_write()
-        if offset & self._cluster_mask or not 0 <= offset < self._size:
+        if offset & self._cluster_mask or not 0 <= offset < self.size:
             self._out_of_range(offset, self._cluster_size)
         cluster = offset >> self._bits
         metadata = self.metadata
@@ -345,6 +358,35 @@ class Qcow2Node(FormatNode):
         return host
 
     # -- writing -------------------------------------------------------------------------------------------
+
+    def _write(self, offset: int, data: bytes, length: int) -> None:
+        # The way of small requests: one cluster that is ours already, without a Place in between.
+        cluster = offset >> self._bits
+        within = offset & self._cluster_mask
+        if within + length <= self._cluster_size:
+            with self._lock:
+                table = self._tables.get(cluster >> self._l2_bits)
+                entry = table.entries[cluster & self._l2_mask] if table is not None else 0
+                host = entry & OFFSET_MASK
+                token = 0
+                if (
+                    self.metadata.armed
+                    and entry & COPIED
+                    and not entry & self._special
+                    and host
+                    and not host & self._cluster_mask
+                    and self._mapping.l1[cluster >> self._l2_bits] & COPIED
+                    and host >> self._bits not in self.metadata.overlap
+                ):
+                    token = self._ranges.try_shared(cluster, cluster + 1)
+            if token:
+                try:
+                    self.data.push_bytes(host + within, data, length)
+                finally:
+                    with self._lock:
+                        self._ranges.release(token)
+                return
+        self._writev(offset, [memoryview(data)], False)
 
     def _allocate(self, offset: int, length: int) -> Place:
         cluster = offset >> self._bits
@@ -444,7 +486,7 @@ class Qcow2Node(FormatNode):
         """Return what ``[start, end)``, part of one cluster, reads as; empty if it need not be written."""
         if start == end:
             return b""
-        inside = min(end, self._size)
+        inside = min(end, self.size)
         if start < inside:
             extent = self._map(start, inside - start)
             backing = self.backing
@@ -464,9 +506,9 @@ class Qcow2Node(FormatNode):
             super()._zero(offset, length, unmap, fast)
             return
         first, last = -(-offset >> self._bits), (offset + length) >> self._bits
-        if offset + length == self._size:
-            last = self.header.geometry.clusters(self._size)
-        start, end = first << self._bits, min(last << self._bits, self._size)
+        if offset + length == self.size:
+            last = self.header.geometry.clusters(self.size)
+        start, end = first << self._bits, min(last << self._bits, self.size)
         if start >= end:
             self._zero_bytes(offset, offset + length, fast)
             return
@@ -490,8 +532,8 @@ class Qcow2Node(FormatNode):
         if self.header.fixed.version < 3 and self.backing is not None:
             return  # the backing would show again
         first, last = -(-offset >> self._bits), (offset + length) >> self._bits
-        if offset + length == self._size:
-            last = self.header.geometry.clusters(self._size)
+        if offset + length == self.size:
+            last = self.header.geometry.clusters(self.size)
         if first < last:
             self._empty_clusters(first, last, keep=False, zero=False)
 
@@ -564,7 +606,7 @@ class Qcow2Node(FormatNode):
             size: Bytes.
             durable: Write it to the header, after everything it depends on.
         """
-        self._size = size
+        self.size = size
         if durable:
             self._flush()
             with self._lock:

@@ -115,7 +115,7 @@ def create(file: Node, size: int, options: CreateOptions) -> None:
     table_at, block_at = 1, 1 + table_clusters
     l1_at = block_at + blocks
     used = l1_at + l1_clusters
-    header = _header(options, size, geometry, l1_size, l1_at << bits, table_clusters)
+    header = new_header(options, size, geometry, l1_size, l1_at << bits, table_clusters)
     image = header.build()
 
     table = array("Q", range(block_at << bits, (block_at + blocks) << bits, cluster_size))
@@ -149,7 +149,7 @@ def _count_structures(geometry: Geometry, l1_clusters: int) -> tuple[int, int]:
         blocks, table_clusters = need_blocks, need_table
 
 
-def _header(
+def new_header(
     options: CreateOptions, size: int, geometry: Geometry, l1_size: int, l1_offset: int, table_clusters: int
 ) -> HeaderCluster:
     """Return the header cluster of the new image."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from blockkit.block.facts import ImageFacts
     from blockkit.block.node import Buffer, Preallocation
     from blockkit.block.report import CheckReport, Repair
     from blockkit.schema import Structure
@@ -63,4 +64,28 @@ class Inspectable(Protocol):
 
     def structures(self) -> Iterator[Structure]:
         """Yield every on-disk structure, in order of importance; tables may be long."""
+        ...
+
+
+@runtime_checkable
+class HasFacts(Protocol):
+    """Its metadata says more than a size."""
+
+    def facts(self) -> ImageFacts:
+        """Return what it says, read anew."""
+        ...
+
+
+@runtime_checkable
+class TracksAllocation(Protocol):
+    """Its metadata tells what is stored, so that nobody needs to look for holes in its file.
+
+    A raw image is none: there the holes are all there is to tell.
+    """
+
+    def mostly_holes(self) -> bool:
+        """Tell whether much less of the file is allocated than the metadata refers to (preallocated metadata).
+
+        Then looking for holes in the file finds zeros that the metadata does not tell.
+        """
         ...

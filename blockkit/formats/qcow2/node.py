@@ -23,11 +23,12 @@ from blockkit.formats.qcow2.codecs import Codec, codec_for
 from blockkit.formats.qcow2.header import read_header
 from blockkit.formats.qcow2.metadata import Metadata
 from blockkit.formats.qcow2.places import Fresh, InPlace
-from blockkit.formats.qcow2.schema import COMPRESSED, COPIED, MAX_HOST_OFFSET, OFFSET_MASK, ZERO, Incompatible
+from blockkit.formats.qcow2.schema import COMPRESSED, COPIED, MAX_HOST_OFFSET, OFFSET_MASK, ZERO
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from blockkit.block.facts import ImageFacts
     from blockkit.block.node import Buffer, Node
     from blockkit.block.report import CheckReport, Repair
     from blockkit.formats.qcow2.header import HeaderCluster
@@ -125,16 +126,21 @@ class Qcow2Node(FormatNode):
         return children
 
     def describe(self) -> dict[str, object]:
-        header = self.header
-        facts: dict[str, object] = {"compat": "0.10" if header.fixed.version == 2 else "1.1"}
-        facts["compression-type"] = "zstd" if header.compression_type else "zlib"
-        if header.fixed.version >= 3:
-            facts["lazy-refcounts"] = bool(header.compatible)
-        facts["refcount-bits"] = header.geometry.refcount_bits
-        if header.fixed.version >= 3:
-            facts["corrupt"] = bool(header.incompatible & Incompatible.CORRUPT)
-            facts["extended-l2"] = header.geometry.extended_l2
-        return facts
+        from blockkit.formats.qcow2.facts import describe
+
+        return describe(self.file, self.header)
+
+    def facts(self) -> ImageFacts:
+        """Return what the metadata says about the image."""
+        from blockkit.formats.qcow2.facts import facts
+
+        return facts(self.file, self.header)
+
+    def mostly_holes(self) -> bool:
+        """Tell whether the metadata is preallocated, so that looking for holes in the file is worth it."""
+        from blockkit.formats.qcow2.facts import mostly_holes
+
+        return mostly_holes(self.file, self.header)
 
     @property
     def cluster_size(self) -> int:

@@ -374,6 +374,17 @@ class Node(ABC):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.filename!r} {'ro' if self.read_only else 'rw'}>"
 
+    def pin(self, offset: int, length: int) -> int:
+        """Keep the space of a range from being used for anything else; see :func:`blockkit.block.resolve.resolved`.
+
+        Returns:
+            A token for :meth:`unpin`; 0 where nothing here can be freed.
+        """
+        return 0
+
+    def unpin(self, token: int) -> None:
+        """Let go what :meth:`pin` kept."""
+
     # -- for the node above ----------------------------------------------------------------------------
 
     def pull(self, offset: int, buffers: list[memoryview]) -> None:

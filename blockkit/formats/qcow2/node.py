@@ -505,6 +505,19 @@ class Qcow2Node(FormatNode):
                 return buf
         return b"" if clean else zeros(end - start)
 
+    def pin(self, offset: int, length: int) -> int:
+        if self.read_only:
+            return 0
+        first, last = offset >> self._bits, (offset + length + self._cluster_mask) >> self._bits
+        with self._lock:
+            while not (token := self._ranges.try_shared(first, last)):
+                self._ranges.wait()
+        return token
+
+    def unpin(self, token: int) -> None:
+        with self._lock:
+            self._ranges.release(token)
+
     # -- zeroing and discarding ----------------------------------------------------------------------------
 
     def _zero(self, offset: int, length: int, unmap: bool, fast: bool) -> None:

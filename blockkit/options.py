@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any, Literal, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -205,7 +205,7 @@ def _required(cls: type[Any]) -> list[str]:
 def _convert(hint: Any, value: Any, where: str) -> Any:
     """Return ``value`` as ``hint`` says, or raise an OptionError that starts with ``where``."""
     origin = get_origin(hint)
-    if hint is Any or hint is object or (origin is not None and getattr(origin, "__name__", "") == "Callable"):
+    if hint is Any or (origin is Callable and callable(value)):
         return value
     if origin is Union or origin is types.UnionType:
         return _convert_union(hint, value, where)

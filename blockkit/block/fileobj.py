@@ -54,6 +54,7 @@ class NodeFile(io.RawIOBase):
         return not self._node.read_only
 
     def readinto(self, buffer: Any) -> int:
+        """Fill ``buffer`` from the position on and return the bytes read; 0 at the end."""
         self._checkClosed()
         with memoryview(buffer).cast("B") as view:
             count = min(len(view), max(0, self._node.size - self._position))
@@ -64,6 +65,7 @@ class NodeFile(io.RawIOBase):
         return count
 
     def write(self, data: Any) -> int:
+        """Store ``data`` at the position, as far as the disk reaches, and return the bytes written."""
         self._checkClosed()
         if not self.writable():
             raise io.UnsupportedOperation("write")

@@ -1,0 +1,7 @@
+"""``python -m blockkit`` is the ``blockkit`` command."""
+
+import sys
+
+from blockkit.cli import main
+
+sys.exit(main())

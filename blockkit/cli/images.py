@@ -1,0 +1,74 @@
+"""Opening the images a command line names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from blockkit.block.node import Node
+    from blockkit.block.policy import ImplicitPolicy
+
+
+def open_named(
+    name: str,
+    fmt: str | None = None,
+    *,
+    image_opts: bool = False,
+    share: bool = False,
+    policy: str = "beneath",
+    cache: str = "writeback",
+    read_only: bool = True,
+    backing: bool = True,
+) -> Node:
+    """Open an image as the options that commands share say.
+
+    Args:
+        name: As typed.
+        fmt: ``-f``.
+        image_opts: ``name`` is an option string.
+        share: ``-U``.
+        policy: ``--backing-policy``.
+        cache: ``-t`` or ``-T``.
+        read_only: Refuse writes.
+        backing: Open backing files.
+
+    Raises:
+        BlockkitError: it cannot be opened; the message names it.
+    """
+    from blockkit.block.graph import open_image
+
+    tree: object = name
+    if image_opts:
+        from blockkit.options import parse_dotted
+
+        tree = parse_dotted(name)
+    return open_image(
+        tree,  # type: ignore[arg-type]
+        format=fmt,
+        read_only=read_only,
+        policy=policy_named(policy),
+        share=share,
+        cache=cache,
+        backing=backing,
+    )
+
+
+def policy_named(text: str) -> ImplicitPolicy:
+    """Return the policy that ``--backing-policy`` calls ``text``."""
+    from blockkit.block.policy import ImplicitPolicy
+
+    return ImplicitPolicy.parse(text)
+
+
+def creation_options(texts: tuple[str, ...]) -> dict[str, str]:
+    """Return the options of several ``-o`` as one mapping, later ones first, in the order they were typed.
+
+    Raises:
+        OptionError: an option has no name.
+    """
+    from blockkit.options import parse_dotted
+
+    found: dict[str, str] = {}
+    for text in texts:
+        found.update(parse_dotted(text))
+    return found

@@ -1,0 +1,156 @@
+"""``blockkit img check``."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from blockkit.cli.command import ImageCommand, option
+from blockkit.cli.images import open_named
+from blockkit.cli.output import print_json
+from blockkit.cli.parameters import (
+    cache_option,
+    format_option,
+    image_argument,
+    opening,
+    output_option,
+    quiet_option,
+)
+from blockkit.cli.terminal import GREEN, RED, YELLOW, paint
+
+if TYPE_CHECKING:
+    from blockkit.block.report import CheckReport
+
+#: Exit codes, as scripts written for qemu-img know them.
+CLEAN: Final = 0
+FAILED: Final = 1
+CORRUPT: Final = 2
+LEAKS: Final = 3
+UNSUPPORTED: Final = 63
+
+
+@click.command(
+    "check",
+    cls=ImageCommand,
+    help="Check the metadata of IMAGE, and repair it with -r.",
+    examples=(
+        "blockkit img check disk.qcow2",
+        "blockkit img check -r leaks disk.qcow2",
+        "blockkit img check --output json disk.qcow2",
+    ),
+    exits={
+        CLEAN: "nothing is wrong (any more)",
+        FAILED: "the check could not be made, or not to its end",
+        CORRUPT: "the image is corrupt",
+        LEAKS: "the image is sound, but space is leaked",
+        UNSUPPORTED: "images of this format cannot be checked",
+        130: "interrupted",
+    },
+    failure_code=FAILED,
+)
+@image_argument()
+@format_option()
+@output_option
+@option(
+    "-r",
+    "--repair",
+    type=click.Choice(("leaks", "all")),
+    help="Repair leaked clusters, or all that can be repaired without losing data.",
+)
+@cache_option("-T", "cache", "writeback")
+@quiet_option
+@opening
+def command(
+    image: str,
+    fmt: str | None,
+    output: str,
+    repair: str | None,
+    cache: str,
+    quiet: bool,
+    share: bool,
+    image_opts: bool,
+    policy: str,
+) -> None:
+    """Check the image and print what was found."""
+    from blockkit.block.facets import Checkable
+    from blockkit.block.report import Repair
+    from blockkit.img.check import as_json, check_image
+    from blockkit.img.info import format_of
+
+    node = open_named(
+        image,
+        fmt,
+        image_opts=image_opts,
+        share=share,
+        policy=policy,
+        cache=cache,
+        read_only=repair is None,
+        backing=False,
+    )
+    with node:
+        driver = format_of(node).driver
+        if not isinstance(format_of(node), Checkable):
+            click.echo(f"blockkit: {image}: images of format {driver} have nothing to check", err=True)
+            raise click.exceptions.Exit(UNSUPPORTED)
+
+        def mended(report: CheckReport) -> None:
+            _print_findings(report)
+            if output == "human" and not quiet:
+                click.echo(
+                    "The following inconsistencies were found and repaired:\n\n"
+                    f"    {report.leaks_fixed} leaked clusters\n    {report.corruptions_fixed} corruptions\n\n"
+                    "Double checking the fixed image now..."
+                )
+
+        report = check_image(node, Repair(repair or "none"), mended)
+    _print_findings(report)
+    if output == "json":
+        print_json(as_json(report, image, driver))
+    elif not quiet:
+        _print_summary(report)
+    if report.check_errors:
+        raise click.exceptions.Exit(FAILED)
+    if report.corruptions:
+        raise click.exceptions.Exit(CORRUPT)
+    if report.leaks:
+        raise click.exceptions.Exit(LEAKS)
+
+
+def _print_findings(report: CheckReport) -> None:
+    """Print each finding to standard error, as qemu-img does."""
+    for finding in report.findings:
+        click.echo(paint(str(finding), YELLOW if finding.severity.value == "leak" else RED, sys.stderr), err=True)
+    counted = report.leaks + report.leaks_fixed + report.corruptions + report.corruptions_fixed + report.check_errors
+    if report.findings and counted > len(report.findings):
+        from blockkit.block.report import MAX_FINDINGS
+
+        if len(report.findings) == MAX_FINDINGS:
+            click.echo(f"only the first {MAX_FINDINGS} findings are listed", err=True)
+
+
+def _print_summary(report: CheckReport) -> None:
+    if report.clean:
+        click.echo(paint("No errors were found on the image.", GREEN))
+    if report.corruptions:
+        click.echo(
+            paint(f"\n{report.corruptions} errors were found on the image.", RED)
+            + "\nData may be corrupted, or further writes to the image may corrupt it."
+        )
+    if report.leaks:
+        click.echo(
+            paint(f"\n{report.leaks} leaked clusters were found on the image.", YELLOW)
+            + "\nThis means waste of disk space, but no harm to data."
+        )
+    if report.check_errors:
+        click.echo(f"\n{report.check_errors} internal errors have occurred during the check.")
+    if report.total_clusters and report.allocated_clusters:
+        click.echo(
+            f"{report.allocated_clusters}/{report.total_clusters} = "
+            f"{report.allocated_clusters * 100 / report.total_clusters:.2f}% allocated, "
+            f"{report.fragmented_clusters * 100 / report.allocated_clusters:.2f}% fragmented, "
+            f"{report.compressed_clusters * 100 / report.allocated_clusters:.2f}% compressed clusters"
+        )
+    if report.image_end_offset:
+        click.echo(f"Image end offset: {report.image_end_offset}")

@@ -1,0 +1,19 @@
+"""Printing JSON the way qemu-img does."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import click
+
+#: A line that ends in an empty list or object.
+_EMPTY: Final = re.compile(r"^( *)(.*)(\[\]|\{\})(,?)$", re.MULTILINE)
+
+
+def print_json(value: object) -> None:
+    """Print ``value`` with four spaces of indentation; what is empty takes two lines, as in qemu-img."""
+    import json
+
+    text = json.dumps(value, indent=4, ensure_ascii=False)
+    click.echo(_EMPTY.sub(lambda m: f"{m[1]}{m[2]}{m[3][0]}\n{m[1]}{m[3][1]}{m[4]}", text))

@@ -1,0 +1,132 @@
+"""Where the bytes of a disk are stored, as ``qemu-img map`` tells it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from blockkit.block.bases import FilterNode, ProtocolNode
+from blockkit.block.facets import TracksAllocation
+from blockkit.block.node import Kind
+from blockkit.img.info import SECTOR
+from blockkit.units import align_up
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from blockkit.block.node import Node
+
+
+class Mapped(NamedTuple):
+    """A run of a disk that is stored in one way.
+
+    Attributes:
+        start: First byte of the disk.
+        length: Bytes.
+        depth: Which image of the backing chain decides; 0 is the top.
+        present: Some image stores it, be it as zeros.
+        zero: It reads as zeros.
+        data: It is stored as data (with ``zero``: data that lies in a hole of the file).
+        offset: Where it lies in ``filename``, bytes; None where it has no place of its own.
+        filename: The file that holds it; empty without a place.
+    """
+
+    start: int
+    length: int
+    depth: int
+    present: bool
+    zero: bool
+    data: bool
+    offset: int | None
+    filename: str
+
+
+def map_image(node: Node, offset: int = 0, length: int | None = None) -> Iterator[Mapped]:
+    """Yield how a range of a disk is stored; runs that could be one are one, and there is at least one.
+
+    Args:
+        node: The top of the stack.
+        offset: Bytes.
+        length: Bytes; None means up to the end. The last run of a disk reaches to the end of its last sector.
+    """
+    end = align_up(node.size, SECTOR)
+    end = end if length is None else min(end, offset + length)
+    runs = _walk(node, offset, max(0, min(end, node.size) - offset), 0, {})
+    held = next(runs, None)
+    if held is None:
+        yield Mapped(0, 0, 0, False, False, False, None, "")
+        return
+    start, size, depth, present, zero, data, place, filename = held
+    for run in runs:
+        if (
+            run[2:6] == (depth, present, zero, data)
+            and run[7] == filename
+            and (run[6] == place + size if place is not None else run[6] is None)
+        ):
+            size += run[1]
+            continue
+        yield Mapped(start, size, depth, present, zero, data, place, filename)
+        start, size, depth, present, zero, data, place, filename = run
+    if end > node.size and place is not None and not zero:
+        # The file ends within its last sector, and what is missing reads as zeros.
+        yield Mapped(start, size, depth, present, zero, data, place, filename)
+        start, place, zero, data = start + size, place + size, True, False
+    yield Mapped(start, end - start, depth, present, zero, data, place, filename)
+
+
+#: A run before it is joined with others: the fields of Mapped.
+_Run = tuple[int, int, int, bool, bool, bool, "int | None", str]
+
+
+def _walk(node: Node, offset: int, length: int, depth: int, sparse: dict[int, bool]) -> Iterator[_Run]:
+    """Yield the runs of one image and those below it; ``sparse`` remembers which images are mostly holes."""
+    while isinstance(node, FilterNode):
+        node = node.file
+    tracks = isinstance(node, TracksAllocation)
+    backing = node.backing
+    for start, size, kind, child, target in node.extents(offset, length):
+        if kind is Kind.UNALLOCATED:
+            stored = max(0, min(size, backing.size - start)) if backing is not None else 0
+            if backing is not None and stored:
+                yield from _walk(backing, start, stored, depth + 1, sparse)
+            if stored < size:
+                yield start + stored, size - stored, depth, False, True, False, None, ""
+        elif kind is Kind.DATA:
+            if child is None or child is node:
+                yield start, size, depth, True, False, True, target, node.filename
+            elif tracks:
+                looks = sparse.get(id(node))
+                if looks is None:
+                    looks = sparse[id(node)] = node.mostly_holes()  # type: ignore[attr-defined]
+                if looks:
+                    yield from _holes(child, start, size, target, depth)
+                else:
+                    yield start, size, depth, True, False, True, target, child.filename
+            elif isinstance(child, ProtocolNode):
+                yield from _file(child, start, size, target, depth)
+            else:
+                for run in _walk(child, target, size, 0, sparse):
+                    yield run[0] - target + start, run[1], depth, *run[3:]
+        elif kind is Kind.ZERO:
+            place = target if child is not None else None
+            yield start, size, depth, True, True, False, place, child.filename if child is not None else ""
+        else:
+            yield start, size, depth, True, False, True, None, ""
+
+
+def _file(file: Node, start: int, length: int, target: int, depth: int) -> Iterator[_Run]:
+    """Yield the runs of a raw image: holes of its file are zeros, and have a place."""
+    inside = max(0, min(length, file.size - target))
+    for at, size, kind, _child, place in file.extents(target, inside):
+        zero = kind is Kind.ZERO
+        yield start + at - target, size, depth, True, zero, not zero, place, file.filename
+    if inside < length:
+        yield start + inside, length - inside, depth, True, True, False, target + inside, file.filename
+
+
+def _holes(file: Node, start: int, length: int, target: int, depth: int) -> Iterator[_Run]:
+    """Yield the runs of allocated clusters, some of which are holes of the file: data that is zero."""
+    inside = max(0, min(length, file.size - target))
+    for at, size, kind, _child, place in file.extents(target, inside):
+        yield start + at - target, size, depth, True, kind is Kind.ZERO, True, place, file.filename
+    if inside < length:
+        yield start + inside, length - inside, depth, True, True, True, target + inside, file.filename

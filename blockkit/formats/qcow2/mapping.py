@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from blockkit.block.tables import decode_u64, encode_u64, read_u64_table
 from blockkit.errors import CorruptImageError
-from blockkit.formats.qcow2.schema import COPIED, L1_RESERVED_MASK, OFFSET_MASK
+from blockkit.formats.qcow2.schema import COMPRESSED, COPIED, L1_RESERVED_MASK, OFFSET_MASK
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -149,18 +149,23 @@ class Mapping:
         cluster, _ = refcounts.allocate(1)
         offset = cluster << self.geometry.cluster_bits
         metadata.add(cluster)
-        entries = old.entries[:] if old is not None else array("Q", bytes(self.geometry.cluster_size))
+        if old is None:
+            entries = array("Q", bytes(self.geometry.cluster_size))
+        else:
+            # Whoever shares the table shares its clusters, whatever its entries say.
+            entries, words = old.entries[:], self.geometry.l2_words
+            entries[::words] = array("Q", [e if e & COMPRESSED else e & ~COPIED for e in entries[::words]])
         table = L2Table(entries, offset, fresh=True)
         table.touch(0, self._words)
-        if old is not None:
-            refcounts.release(old.offset >> self.geometry.cluster_bits)
-            metadata.remove(old.offset >> self.geometry.cluster_bits)
-            del self.tables[l1_index]
-            self.dirty_tables.discard(l1_index)
+        # Making room may commit: until that is over, nothing may say that the old table is not referred to.
+        self.tables.pop(l1_index, None)
         self._keep(l1_index, table)
         self.dirty_tables.add(l1_index)
         self.l1[l1_index] = offset | COPIED
         self._dirty_l1.add(l1_index)
+        if old is not None:
+            refcounts.release(old.offset >> self.geometry.cluster_bits)
+            metadata.remove(old.offset >> self.geometry.cluster_bits)
         return table
 
     def drop(self, l1_index: int, refcounts: Refcounts, metadata: MetadataMap) -> None:

@@ -21,11 +21,19 @@ from blockkit.errors import BlockkitError, CorruptImageError
 from blockkit.formats.qcow2.mapping import L2Table, Mapping
 from blockkit.formats.qcow2.overlap import MetadataMap
 from blockkit.formats.qcow2.refcounts import Refcounts
-from blockkit.formats.qcow2.schema import COMPRESSED, COPIED, OFFSET_MASK, Autoclear, Compatible, Incompatible
+from blockkit.formats.qcow2.schema import (
+    COMPRESSED,
+    COPIED,
+    MAX_L1_SIZE,
+    OFFSET_MASK,
+    Autoclear,
+    Compatible,
+    Incompatible,
+)
 
 if TYPE_CHECKING:
     from array import array
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from blockkit.block.node import Node
     from blockkit.formats.qcow2.header import HeaderCluster
@@ -67,6 +75,9 @@ class Metadata:
         self._released = released
         self.armed = False
         self._lazy = False
+        self._damaged = False
+        # What is in memory is the truth; a header that could not be written is written again by the next commit.
+        self._header_dirty = False
         fixed = header.fixed
         self.mapping = Mapping(file, self.geometry, fixed.l1_table_offset, fixed.l1_size, cache_size, self.commit)
         self.overlap = MetadataMap()
@@ -87,36 +98,61 @@ class Metadata:
         self._refcounts = Refcounts(
             self.file, self.geometry, fixed.refcount_table_offset, fixed.refcount_table_clusters, self.overlap
         )
-        self.overlap.add(fixed.l1_table_offset >> bits, self.geometry.clusters(fixed.l1_size * 8))
-        seen: set[int] = set()
+        self._note("qcow2 L1 table", fixed.l1_table_offset, fixed.l1_size * 8)
+        shared = MetadataMap()
         for index, entry in enumerate(self.mapping.l1):
-            if entry:
-                offset = self.mapping.l2_offset(index)
-                if offset in seen and entry & COPIED:
+            offset = self.mapping.l2_offset(index) if entry else 0
+            if not offset:
+                continue
+            if offset >> bits in shared:
+                if entry & COPIED:
                     raise self.corrupt(
                         f"two L1 entries share the table, and entry {index} calls it its own",
                         where="qcow2 L2 table",
                         offset=offset,
                     )
-                if offset >> bits in self.overlap and offset not in seen:
-                    raise self.corrupt("it overlaps other metadata", where="qcow2 L2 table", offset=offset)
-                seen.add(offset)
-                self.overlap.add(offset >> bits)
+                continue
+            self._note("qcow2 L2 table", offset, 1)
+            if not entry & COPIED:
+                shared.add(offset >> bits)
         if fixed.nb_snapshots:
-            from blockkit.formats.qcow2.snapshots import read_snapshots
+            self._note_snapshots(shared)
 
-            size = 0
-            for snapshot in read_snapshots(self.file, self.header):
-                clusters = self.geometry.clusters(snapshot.l1_size * 8)
-                self.overlap.add(snapshot.l1_table_offset >> bits, clusters)
-                size = snapshot.entry_offset + snapshot.entry_size - fixed.snapshots_offset
-            self.overlap.add(fixed.snapshots_offset >> bits, self.geometry.clusters(size))
+    def _note_snapshots(self, shared: MetadataMap) -> None:
+        """Note where the snapshot table and the L1 tables it names lie."""
+        from blockkit.formats.qcow2.snapshots import read_snapshots, table_size
+
+        snapshots = read_snapshots(self.file, self.header)
+        self._note("qcow2 snapshot table", self.header.fixed.snapshots_offset, table_size(snapshots))
+        for snapshot in snapshots:
+            offset, size = snapshot.l1_table_offset, snapshot.l1_size * 8
+            if size > MAX_L1_SIZE or offset & (self.geometry.cluster_size - 1):
+                raise self.corrupt(
+                    f"the L1 table of snapshot {snapshot.id!r} has {size} bytes at {offset:#x}, "
+                    f"not at most {MAX_L1_SIZE} at the start of a cluster",
+                    where="qcow2 snapshot table",
+                    offset=snapshot.entry_offset,
+                )
+            self._note("qcow2 snapshot L1 table", offset, size)
+
+    def _note(self, what: str, offset: int, length: int) -> None:
+        """Note that ``length`` bytes at ``offset`` are metadata, which must lie in the file, and alone."""
+        clusters, first = self.geometry.clusters(length), offset >> self.geometry.cluster_bits
+        if not clusters:
+            return
+        if first + clusters > self.geometry.clusters(self.file.size):
+            raise self.corrupt("it reaches behind the end of the file", where=what, offset=offset)
+        if self.overlap.first_in(first, clusters) is not None:
+            raise self.corrupt("it overlaps other metadata", where=what, offset=offset)
+        self.overlap.add(first, clusters)
 
     # -- the header --------------------------------------------------------------------------------------
 
     def write_header(self) -> None:
         """Write the fixed fields of the header, which lie in one sector."""
+        self._header_dirty = True
         self.file.push(0, [memoryview(self.header.fixed.build())])
+        self._header_dirty = False
 
     def set_features(self, *, incompatible: int | None = None, autoclear: int | None = None) -> None:
         """Change feature bits and make them durable; version 2 has none."""
@@ -127,16 +163,29 @@ class Metadata:
             fixed = replace(fixed, incompatible_features=incompatible)
         if autoclear is not None:
             fixed = replace(fixed, autoclear_features=autoclear)
-        if fixed != self.header.fixed:
+        if fixed != self.header.fixed or self._header_dirty:
             self.header.fixed = fixed
             self.write_header()
+            self._header_dirty = True
             self.file.flush()
+            self._header_dirty = False
 
     def arm(self) -> None:
-        """Prepare the image for its first change since it was opened."""
+        """Prepare the image for its first change since it was opened.
+
+        Raises:
+            CorruptImageError: it is known to be damaged, or to have counts that may be too low.
+        """
         if self.armed:
             return
         header = self.header
+        if self._damaged or header.incompatible & Incompatible.CORRUPT:
+            raise CorruptImageError("it is marked corrupt; repair it before writing to it", where="qcow2 header")
+        if header.incompatible & Incompatible.DIRTY and not self._lazy:
+            raise CorruptImageError(
+                "it was not closed and its reference counts may be wrong; repair it before writing to it",
+                where="qcow2 header",
+            )
         if header.autoclear & Autoclear.BITMAPS:
             from blockkit.formats.qcow2.bitmaps import mark_in_use
 
@@ -150,8 +199,9 @@ class Metadata:
         self.armed = True
 
     def corrupt(self, problem: str, *, where: str, offset: int | None = None) -> CorruptImageError:
-        """Mark a writable image corrupt, and return the error to raise."""
+        """Mark a writable image corrupt, and return the error to raise; nothing is allocated in it any more."""
         if self._refcounts is not None:
+            self._damaged, self.armed = True, False
             try:
                 self.set_features(incompatible=int(self.header.incompatible | Incompatible.CORRUPT))
             except BlockkitError:
@@ -182,20 +232,24 @@ class Metadata:
         old = table.entries[start:end]
         if old == new:
             return
+        dropped = list(self._dropped(old[::words], new[::words]))
+        for first, count in dropped:
+            self.guard(first << self.geometry.cluster_bits, count)
         table.entries[start:end] = new
         self.mapping.touched(l1_index, table, start, end)
-        self._release_entries(old[::words], new[::words])
+        for first, count in dropped:
+            self.refcounts.release(first, count)
 
-    def _release_entries(self, old: array[int], new: array[int]) -> None:
-        """Release what ``old`` entries refer to, except where ``new`` keeps it."""
-        bits, refcounts = self.geometry.cluster_bits, self.refcounts
+    def _dropped(self, old: array[int], new: array[int]) -> Iterator[tuple[int, int]]:
+        """Yield the runs of clusters that ``old`` entries refer to, except where ``new`` keeps them."""
+        bits = self.geometry.cluster_bits
         first, count = 0, 0
         for entry, replacement in zip(old, new, strict=True):
             if not entry:
                 continue
             if entry & COMPRESSED:
-                for cluster in self.geometry.compressed_clusters(entry):
-                    refcounts.release(cluster)
+                touched = self.geometry.compressed_clusters(entry)
+                yield touched[0], len(touched)
                 continue
             host = entry & OFFSET_MASK
             if not host or (host == replacement & OFFSET_MASK and not replacement & COMPRESSED):
@@ -205,10 +259,10 @@ class Metadata:
                 count += 1
                 continue
             if count:
-                refcounts.release(first, count)
+                yield first, count
             first, count = cluster, 1
         if count:
-            refcounts.release(first, count)
+            yield first, count
 
     # -- writing it all, in order ----------------------------------------------------------------------------
 
@@ -217,7 +271,10 @@ class Metadata:
         """Whether the file lacks anything that is in memory and that a flush must write."""
         if self._refcounts is None:
             return False
-        return self.mapping.dirty or self._refcounts.has_releases or (not self._lazy and self._refcounts.dirty)
+        refcounts = self._refcounts
+        return (
+            self.mapping.dirty or refcounts.has_releases or self._header_dirty or (not self._lazy and refcounts.dirty)
+        )
 
     def commit(self, *, closing: bool = False) -> None:
         """Write all changed metadata in order. The last writes are not flushed here.
@@ -228,7 +285,10 @@ class Metadata:
         if self._refcounts is None:
             return
         refcounts, mapping = self._refcounts, self.mapping
-        if not self._lazy or closing:
+        if self._header_dirty:
+            self.write_header()
+        # Even a lazy image must not lose its refcount table: the old one's clusters are about to be free.
+        if not self._lazy or closing or refcounts.moved:
             self._write_counts(refcounts)
         mapping.write_fresh()
         if mapping.dirty:
@@ -236,9 +296,8 @@ class Metadata:
             mapping.write_tables()
         if refcounts.has_releases:
             self.file.flush()
-            freed = refcounts.apply_releases()
             self._released()
-            self._give_back(freed)
+            self._give_back(refcounts.apply_releases())
             if closing:
                 self._write_counts(refcounts)
 
@@ -257,7 +316,8 @@ class Metadata:
         refcounts.write_blocks()
         if refcounts.table_dirty:
             self.file.flush()
-            if refcounts.write_table():
+            refcounts.write_table()
+            if refcounts.moved:
                 self.file.flush()
                 self.header.fixed = replace(
                     self.header.fixed,
@@ -265,21 +325,26 @@ class Metadata:
                     refcount_table_clusters=refcounts.table_clusters,
                 )
                 self.write_header()
+                refcounts.moved = False
 
     def _give_back(self, freed: list[tuple[int, int]]) -> None:
-        """Return the space of freed clusters to the file below."""
+        """Return the space of freed clusters to the file below; one that cannot take it back keeps it."""
         bits = self.geometry.cluster_bits
         for first, count in freed:
             start = first << bits
             length = min(count << bits, self.file.size - start)
             if length > 0:
-                self.file.discard(start, length)
+                try:
+                    self.file.discard(start, length)
+                except BlockkitError:
+                    return  # a hint that was not taken
 
     def close(self) -> None:
-        """Write everything, and mark the image clean."""
+        """Write everything, and mark the image clean; a change after that makes it dirty again."""
         if self._refcounts is None:
             return
         self.commit(closing=True)
         self.file.flush()
-        if self._lazy:
+        if self._lazy and not self._damaged:
             self.set_features(incompatible=int(self.header.incompatible & ~Incompatible.DIRTY))
+            self.armed = self._lazy = False

@@ -6,6 +6,11 @@ sparse: metadata is about one cluster in eight thousand, and comes in small grou
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 _CHUNK_BITS = 12
 _CHUNK = 1 << _CHUNK_BITS
 _MASK = _CHUNK - 1
@@ -17,31 +22,40 @@ class MetadataMap:
     __slots__ = ("_chunks",)
 
     def __init__(self) -> None:
-        self._chunks: dict[int, bytearray] = {}
+        #: One integer for each 4096 clusters that have any; bit n stands for the n-th of them.
+        self._chunks: dict[int, int] = {}
 
     def add(self, first: int, count: int = 1) -> None:
         """Add ``count`` clusters from ``first``."""
-        for cluster in range(first, first + count):
-            chunk = self._chunks.get(cluster >> _CHUNK_BITS)
-            if chunk is None:
-                chunk = self._chunks[cluster >> _CHUNK_BITS] = bytearray(_CHUNK >> 3)
-            chunk[(cluster & _MASK) >> 3] |= 1 << (cluster & 7)
+        for chunk, start, length in _pieces(first, count):
+            self._chunks[chunk] = self._chunks.get(chunk, 0) | ((1 << length) - 1) << start
 
     def remove(self, first: int, count: int = 1) -> None:
         """Remove ``count`` clusters from ``first``; absent ones are ignored."""
-        for cluster in range(first, first + count):
-            chunk = self._chunks.get(cluster >> _CHUNK_BITS)
-            if chunk is not None:
-                chunk[(cluster & _MASK) >> 3] &= ~(1 << (cluster & 7)) & 0xFF
+        for chunk, start, length in _pieces(first, count):
+            left = self._chunks.get(chunk, 0) & ~(((1 << length) - 1) << start)
+            if left:
+                self._chunks[chunk] = left
+            else:
+                self._chunks.pop(chunk, None)
 
     def __contains__(self, cluster: int) -> bool:
-        chunk = self._chunks.get(cluster >> _CHUNK_BITS)
-        return chunk is not None and bool(chunk[(cluster & _MASK) >> 3] >> (cluster & 7) & 1)
+        return bool(self._chunks.get(cluster >> _CHUNK_BITS, 0) >> (cluster & _MASK) & 1)
 
     def first_in(self, first: int, count: int) -> int | None:
         """Return the first metadata cluster of a run, or None."""
-        for cluster in range(first, first + count):
-            chunk = self._chunks.get(cluster >> _CHUNK_BITS)
-            if chunk is not None and chunk[(cluster & _MASK) >> 3] >> (cluster & 7) & 1:
-                return cluster
+        for chunk, start, length in _pieces(first, count):
+            found = self._chunks.get(chunk, 0) >> start & ((1 << length) - 1)
+            if found:
+                return (chunk << _CHUNK_BITS) + start + (found & -found).bit_length() - 1
         return None
+
+
+def _pieces(first: int, count: int) -> Iterator[tuple[int, int, int]]:
+    """Cut a run at chunk boundaries: ``(chunk, start in it, length)``."""
+    end = first + count
+    while first < end:
+        start = first & _MASK
+        length = min(_CHUNK - start, end - first)
+        yield first >> _CHUNK_BITS, start, length
+        first += length

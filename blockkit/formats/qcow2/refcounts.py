@@ -10,8 +10,9 @@ from __future__ import annotations
 from array import array
 from typing import TYPE_CHECKING
 
+from blockkit.block.node import Cap
 from blockkit.block.tables import encode_u64, read_u64_table
-from blockkit.errors import CorruptImageError, NoSpaceError
+from blockkit.errors import BlockkitError, CorruptImageError, NoSpaceError
 from blockkit.formats.qcow2 import schema
 from blockkit.formats.qcow2.counts import decode_counts, encode_counts, typecode
 
@@ -50,6 +51,12 @@ class Refcounts:
         table_offset: Of the refcount table, bytes.
         table_clusters: Its size.
         metadata: Kept up to date with where the table and its blocks lie.
+
+    Attributes:
+        moved: The table lies elsewhere than the header in the file says.
+
+    Raises:
+        CorruptImageError: the table or its blocks lie on other metadata, or behind the end of the file.
     """
 
     def __init__(
@@ -71,12 +78,34 @@ class Refcounts:
         self._cached = 0
         self._hint = 0
         self._dirty_table: set[int] = set()
-        self._moved = False
+        self.moved = False
         self._releases: list[tuple[int, int]] = []
-        metadata.add(table_offset >> geometry.cluster_bits, table_clusters)
+        #: Clusters of a file that cannot grow.
+        self._limit = None if Cap.GROW in file.caps else file.size >> geometry.cluster_bits
+        self._note_all()
+
+    def _note_all(self) -> None:
+        """Note where the table and its blocks lie; each must be in the file, and alone in its place."""
+        metadata, bits = self._metadata, self.geometry.cluster_bits
+        if metadata.first_in(self.table_offset >> bits, self.table_clusters) is not None:
+            raise CorruptImageError(
+                "it overlaps other metadata", where="qcow2 refcount table", offset=self.table_offset
+            )
+        metadata.add(self.table_offset >> bits, self.table_clusters)
+        end = self.file.size
         for index, entry in enumerate(self.table):
-            if entry:
-                metadata.add(self._block_offset(index) >> geometry.cluster_bits)
+            if not entry:
+                continue
+            offset = self._block_offset(index)
+            if offset >= end:
+                raise CorruptImageError(
+                    f"block {index} lies behind the end of the file", where="qcow2 refcount block", offset=offset
+                )
+            if offset >> bits in metadata:
+                raise CorruptImageError(
+                    f"block {index} overlaps other metadata", where="qcow2 refcount block", offset=offset
+                )
+            metadata.add(offset >> bits)
 
     # -- reading ---------------------------------------------------------------------------------------
 
@@ -102,17 +131,17 @@ class Refcounts:
         if block is not None:
             block.used = True
             return block
-        if index >= len(self.table) or not self.table[index]:
+        if not self._exists(index):
             return None
         offset = self._block_offset(index)
-        if offset >= self.file.size:
-            raise CorruptImageError(
-                f"block {index} lies behind the end of the file", where="qcow2 refcount block", offset=offset
-            )
         counts = decode_counts(self.file.pull_bytes(offset, self.geometry.cluster_size), self._order)
         return self._keep(index, _Block(offset, counts))
 
+    def _exists(self, index: int) -> bool:
+        return index < len(self.table) and self.table[index] != 0
+
     def _keep(self, index: int, block: _Block) -> _Block:
+        """Put a block into the cache, and others out; those that cannot be written stay."""
         size = len(block.counts) * block.counts.itemsize
         while self._cached + size > _CACHE_SIZE and self._blocks:
             oldest = next(iter(self._blocks))
@@ -122,7 +151,11 @@ class Refcounts:
                 self._blocks[oldest] = victim
                 continue
             # Counts in memory are never lower than what the file's tables refer to: any moment is right.
-            self._write_block(victim)
+            try:
+                self._write_block(victim)
+            except BlockkitError:
+                self._blocks[oldest] = victim
+                break
             self._cached -= size
         self._blocks[index] = block
         self._cached += size
@@ -153,34 +186,70 @@ class Refcounts:
         while end < limit and not counts[end]:
             end += 1
         first = (cluster & ~self._mask) + start
-        taken = self._metadata.first_in(first, end - start)
-        if taken is not None:
-            raise CorruptImageError(
-                f"cluster {taken:#x} holds metadata but its reference count is 0",
-                where="qcow2 refcount block",
-                offset=block.offset,
-            )
+        if self._limit is not None:
+            end = min(end, start + max(1, self._limit - first))
+        self._must_be_free(first, end - start)
         self._take(block, start, end)
         self._hint = first + end - start
         return first, end - start
 
     def allocate_contiguous(self, count: int) -> int:
         """Take ``count`` contiguous free clusters, for a table; returns the first."""
-        first = self._hint
+        first, missing = self._find_run(self._hint, count)
+        end = first + count + len(missing)
+        if missing and missing[-1] >= len(self.table):
+            self._grow_table(missing[-1] + 1)
+            return self.allocate_contiguous(count)
+        self._must_be_free(first, end - first)
+        self._take_run(first, count, missing)
+        return first
+
+    def _find_run(self, first: int, count: int) -> tuple[int, list[int]]:
+        """Find ``count`` contiguous free clusters from ``first`` on, and room behind them for blocks they need.
+
+        Returns:
+            Their first, and the blocks that are missing to count them and themselves.
+        """
         while True:
+            missing: list[int] = []
+            while True:
+                end = first + count + len(missing)
+                blocks = range(first >> self._bits, (end - 1 >> self._bits) + 1)
+                found = [index for index in blocks if not self._exists(index)]
+                if len(found) == len(missing):
+                    break
+                missing = found
             last_used = None
-            for cluster, block, start, end in self._spans(first, count, create=True):
-                assert block is not None, "spans creates what is missing"
-                used = len(block.counts[start:end].tobytes().rstrip(b"\0"))
+            for cluster, block, start, stop in self._spans(first, end - first):
+                if block is None:
+                    continue
+                used = len(block.counts[start:stop].tobytes().rstrip(b"\0"))
                 if used:
                     last_used = cluster + (used - 1) // block.counts.itemsize
             if last_used is None:
-                break
+                return first, missing
             first = last_used + 1
-        for _, block, start, end in self._spans(first, count, create=False):
-            assert block is not None
+
+    def _take_run(self, first: int, count: int, missing: list[int]) -> None:
+        """Take what :meth:`_find_run` found, making the ``missing`` blocks behind it."""
+        for position, index in enumerate(missing, first + count):
+            self._place_block(index, position)
+        for _, block, start, end in self._spans(first, count + len(missing)):
+            assert block is not None, "no block is missing any more"
             self._take(block, start, end)
-        return first
+
+    def _must_be_free(self, first: int, count: int) -> None:
+        """Refuse clusters whose count says they are free, but which cannot be used."""
+        taken = self._metadata.first_in(first, count)
+        if taken is not None:
+            raise CorruptImageError(
+                f"cluster {taken:#x} holds metadata but its reference count is 0",
+                where="qcow2 refcount block",
+                offset=taken << self.geometry.cluster_bits,
+            )
+        highest = schema.MAX_HOST_OFFSET >> self.geometry.cluster_bits
+        if first + count > (highest + 1 if self._limit is None else self._limit):
+            raise NoSpaceError(f"{self.file}: no space left for {count} clusters at cluster {first:#x}")
 
     def increase(self, cluster: int) -> bool:
         """Add a reference to a cluster in use; False when its count cannot go higher."""
@@ -196,16 +265,13 @@ class Refcounts:
         block.counts[start:end] = array(typecode(self._order), [1]) * (end - start)
         block.touch(start, end)
 
-    def _spans(self, first: int, count: int, *, create: bool) -> Iterator[tuple[int, _Block | None, int, int]]:
+    def _spans(self, first: int, count: int) -> Iterator[tuple[int, _Block | None, int, int]]:
         """Cut a run of clusters at block boundaries: ``(first cluster, block, start, end)``."""
         end = first + count
         while first < end:
             index, start = first >> self._bits, first & self._mask
             stop = min(start + end - first, self._mask + 1)
-            block = self._block(index)
-            if block is None and create:
-                block = self._new_block(index)
-            yield first, block, start, stop
+            yield first, self._block(index), start, stop
             first += stop - start
 
     # -- new blocks and a bigger table -------------------------------------------------------------------
@@ -217,51 +283,48 @@ class Refcounts:
             existing = self._block(index)
             if existing is not None:
                 return existing
-        return self._place_block(index)
-
-    def _place_block(self, index: int) -> _Block:
         cluster = index << self._bits
-        offset = cluster << self.geometry.cluster_bits
-        if cluster in self._metadata or offset > schema.MAX_HOST_OFFSET:
-            raise CorruptImageError(
-                f"the place for block {index} holds other metadata", where="qcow2 refcount block", offset=offset
-            )
-        counts = array(typecode(self._order), bytes((self._mask + 1) * array(typecode(self._order)).itemsize))
-        block = _Block(offset, counts)
+        self._must_be_free(cluster, 1)
+        block = self._place_block(index, cluster)
         self._take(block, 0, 1)
+        return block
+
+    def _place_block(self, index: int, cluster: int) -> _Block:
+        """Make a block of zeros in a free cluster, which the caller counts."""
+        code = typecode(self._order)
+        counts = array(code, bytes((self._mask + 1) * array(code).itemsize))
+        block = _Block(cluster << self.geometry.cluster_bits, counts)
         # The whole block is new to the file.
         block.touch(0, len(counts))
-        self.table[index] = offset
+        self.table[index] = block.offset
         self._dirty_table.add(index)
         self._metadata.add(cluster)
         return self._keep(index, block)
 
     def _grow_table(self, entries: int) -> None:
         """Move the table to a place with room for at least ``entries``; the old place is released."""
-        cluster_size = self.geometry.cluster_size
-        per_cluster = cluster_size // 8
+        per_cluster = self.geometry.cluster_size // 8
         # Half as much again, so that growing stays rare.
         clusters = -(-max(entries + 1, len(self.table) * 3 // 2) // per_cluster)
-        first = len(self.table) << self._bits
         while True:
             # Blocks that count the new table itself must have an entry in it.
-            blocks = (first + clusters + 2 + (clusters >> self._bits) >> self._bits) + 1
-            if clusters * per_cluster >= blocks + 1:
+            first, missing = self._find_run(len(self.table) << self._bits, clusters)
+            needed = max(entries, missing[-1] + 1)
+            if clusters * per_cluster >= needed:
                 break
-            clusters += 1
-        if clusters * cluster_size > schema.MAX_REFCOUNT_TABLE_SIZE:
+            clusters = -(-needed // per_cluster)
+        if clusters * self.geometry.cluster_size > schema.MAX_REFCOUNT_TABLE_SIZE:
             raise NoSpaceError(
                 f"{self.file}: the refcount table cannot grow past {schema.MAX_REFCOUNT_TABLE_SIZE} bytes; "
                 "use larger clusters"
             )
+        self._must_be_free(first, clusters + len(missing))
         old = self.table_offset >> self.geometry.cluster_bits, self.table_clusters
         self.table.extend(array("Q", [0]) * (clusters * per_cluster - len(self.table)))
-        saved_hint, self._hint = self._hint, max(self._hint, first)
-        place = self.allocate_contiguous(clusters)
-        self._hint = saved_hint
-        self.table_offset, self.table_clusters = place << self.geometry.cluster_bits, clusters
-        self._metadata.add(place, clusters)
-        self._moved = True
+        self._take_run(first, clusters, missing)
+        self.table_offset, self.table_clusters = first << self.geometry.cluster_bits, clusters
+        self._metadata.add(first, clusters)
+        self.moved = True
         self.release(*old)
         self._metadata.remove(*old)
 
@@ -287,14 +350,14 @@ class Refcounts:
             Runs ``(first cluster, count)`` that are free now.
         """
         freed: list[tuple[int, int]] = []
-        releases, self._releases = self._releases, []
-        for first, count in releases:
-            freed += self._subtract(first, count)
+        while self._releases:
+            # Forgotten first: one that fails half way leaks, but never counts down twice.
+            freed += self._subtract(*self._releases.pop())
         return freed
 
     def _subtract(self, first: int, count: int) -> list[tuple[int, int]]:
         freed: list[tuple[int, int]] = []
-        for cluster, block, start, end in self._spans(first, count, create=False):
+        for cluster, block, start, end in self._spans(first, count):
             if block is None:
                 continue  # counted nowhere: check reports it, and there is nothing to count down
             counts = block.counts
@@ -318,7 +381,7 @@ class Refcounts:
     @property
     def dirty(self) -> bool:
         """Whether anything here differs from the file."""
-        return bool(self._dirty_table) or self._moved or any(block.dirty_end for block in self._blocks.values())
+        return self.table_dirty or any(block.dirty_end for block in self._blocks.values())
 
     def write_blocks(self) -> None:
         """Write changed blocks; no order is needed for these."""
@@ -326,14 +389,12 @@ class Refcounts:
             if block.dirty_end:
                 self._write_block(block)
 
-    def write_table(self) -> bool:
+    def write_table(self) -> None:
         """Write changed table entries, after the blocks they point to are durable.
 
-        Returns:
-            Whether the table lies elsewhere now: it is whole at its new place, and the header must follow.
+        A table that has moved is whole at its new place then; the header must follow, and ``moved`` be reset.
         """
-        moved, self._moved = self._moved, False
-        if moved:
+        if self.moved:
             self.file.push(self.table_offset, [memoryview(encode_u64(self.table, "big"))])
         elif self._dirty_table:
             # Whole sectors, so that a torn write cannot mix two entries.
@@ -341,12 +402,11 @@ class Refcounts:
                 part = self.table[sector << 6 : (sector + 1) << 6]
                 self.file.push(self.table_offset + (sector << 9), [memoryview(encode_u64(part, "big"))])
         self._dirty_table.clear()
-        return moved
 
     @property
     def table_dirty(self) -> bool:
         """Whether :meth:`write_table` has something to do."""
-        return bool(self._dirty_table) or self._moved
+        return bool(self._dirty_table) or self.moved
 
     def _write_block(self, block: _Block) -> None:
         if not block.dirty_end:

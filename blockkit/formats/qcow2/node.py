@@ -9,6 +9,7 @@ A flush that finds changed tables holds the lock while it writes them.
 
 from __future__ import annotations
 
+import threading
 from array import array
 from dataclasses import replace
 from itertools import compress
@@ -18,7 +19,7 @@ from blockkit.block.bases import FormatNode
 from blockkit.block.node import Cap, Extent, Kind, Limits, Place, Preallocation
 from blockkit.block.ranges import RangeLock
 from blockkit.block.zeros import zeros
-from blockkit.errors import CorruptImageError, UnsupportedOperationError
+from blockkit.errors import CorruptImageError, UnsupportedOperationError, UsageError
 from blockkit.formats.qcow2.codecs import Codec, codec_for
 from blockkit.formats.qcow2.header import read_header
 from blockkit.formats.qcow2.metadata import Metadata
@@ -69,6 +70,9 @@ class Qcow2Node(FormatNode):
         self.data: Node = file
         geometry = self.header.geometry
         self.size = self.header.fixed.size
+        # How far clusters may be mapped: the size, except while that is about to change.
+        self._reach = self.size
+        self._resizing = threading.Lock()
         self._bits = geometry.cluster_bits
         self._cluster_size = geometry.cluster_size
         self._cluster_mask = geometry.cluster_size - 1
@@ -296,7 +300,13 @@ class Qcow2Node(FormatNode):
                     where="qcow2 L2 table",
                     offset=table.offset if table is not None else None,
                 )
-            data = self._get_codec().decode(self.data.pull_bytes(host, available), self._cluster_size)
+            try:
+                data = self._get_codec().decode(self.data.pull_bytes(host, available), self._cluster_size)
+            except CorruptImageError:
+                if self._generation == generation:
+                    raise
+                # It was freed and used for something else meanwhile; whoever asked sees that too and asks again.
+                return bytes(self._cluster_size)
             decoded = self._decoded
             if len(decoded) >= _MAX_DECODED:
                 decoded.clear()
@@ -319,6 +329,8 @@ class Qcow2Node(FormatNode):
             self._refuse_write()
         if offset & self._cluster_mask or not 0 <= offset < self.size:
             self._out_of_range(offset, self._cluster_size)
+        if not 0 < len(encoded) <= self._cluster_size:
+            raise UsageError(f"{self}: {len(encoded)} bytes are not one cluster of {self._cluster_size}, compressed")
         cluster = offset >> self._bits
         metadata = self.metadata
         with self._lock:
@@ -326,14 +338,23 @@ class Qcow2Node(FormatNode):
             while not (token := self._ranges.try_exclusive(cluster, cluster + 1)):
                 self._ranges.wait()
             try:
+                if offset >= self._reach:
+                    self._out_of_range(offset, self._cluster_size)
                 metadata.writable_table(cluster >> self._l2_bits)
                 host = self._room_for(len(encoded))
             except BaseException:
                 self._ranges.release(token)
                 raise
+        entry = COMPRESSED | self.header.geometry.compressed_entry(host, len(encoded))
         try:
-            self.data.push(host, [memoryview(encoded)])
-            entry = COMPRESSED | self.header.geometry.compressed_entry(host, len(encoded))
+            try:
+                self.data.push(host, [memoryview(encoded)])
+            except BaseException:
+                with self._lock:
+                    self._arena = (0, 0)
+                    touched = self.header.geometry.compressed_clusters(entry)
+                    metadata.refcounts.give_back(touched[0], len(touched))
+                raise
             with self._lock:
                 metadata.set_entries(cluster >> self._l2_bits, cluster & self._l2_mask, array("Q", [entry]))
                 metadata.commit_if_large()
@@ -400,6 +421,8 @@ class Qcow2Node(FormatNode):
         with self._lock:
             self.metadata.arm()
             while True:
+                if offset + length > self._reach:
+                    self._out_of_range(offset, length)
                 l1_index, index = cluster >> self._l2_bits, cluster & self._l2_mask
                 table = self._tables.get(l1_index) or self._mapping.load(l1_index)
                 if table is not None and self._mapping.l1[l1_index] & COPIED:
@@ -423,11 +446,7 @@ class Qcow2Node(FormatNode):
         entry = entries[index]
         host = entry & OFFSET_MASK
         if host & self._cluster_mask or not host:
-            raise self.metadata.corrupt(
-                f"entry {index} is {entry:#x}, not the offset of a cluster",
-                where="qcow2 L2 table",
-                offset=table.offset,
-            )
+            raise self._mark_bad_entry(table, index)
         count, room, step = 1, self._cluster_size - within, self._cluster_size
         while room < length and index < self._l2_mask and entries[index + 1] == entry + step:
             entry += step
@@ -439,6 +458,13 @@ class Qcow2Node(FormatNode):
         if not token:
             return None
         return InPlace(min(room, length), self.data, host + within, self._ranges, token)
+
+    def _mark_bad_entry(self, table: L2Table, index: int) -> CorruptImageError:
+        return self.metadata.corrupt(
+            f"entry {index} is {table.entries[index]:#x}, not the offset of a cluster",
+            where="qcow2 L2 table",
+            offset=table.offset,
+        )
 
     def _fresh(self, table: L2Table, index: int, cluster: int, within: int, length: int) -> Fresh | None:
         """Allocate for the first clusters of a write that need it; None if it must wait."""
@@ -460,6 +486,8 @@ class Qcow2Node(FormatNode):
             if reserved:
                 assert entry & special, "plain data of our own is written in place"
                 host = entry & OFFSET_MASK
+                if host & self._cluster_mask:
+                    raise self._mark_bad_entry(table, index)
                 self.metadata.guard(host, 1)
             else:
                 first, taken = self.metadata.refcounts.allocate(count)
@@ -528,23 +556,25 @@ class Qcow2Node(FormatNode):
         if offset + length == self.size:
             last = self.header.geometry.clusters(self.size)
         start, end = first << self._bits, min(last << self._bits, self.size)
-        if start >= end:
-            self._zero_bytes(offset, offset + length, fast)
-            return
-        self._zero_bytes(offset, start, fast)
-        self._empty_clusters(first, last, keep=not unmap, zero=True)
-        self._zero_bytes(end, offset + length, fast)
+        parts = [(offset, start), (end, offset + length)] if start < end else [(offset, offset + length)]
+        if fast:
+            for part in parts:
+                for at, count in self._nonzero(*part):
+                    raise UnsupportedOperationError(
+                        f"{self}: {count} bytes at {at:#x} are part of a cluster and have to be written"
+                    )
+        for part in parts:
+            for at, count in self._nonzero(*part):
+                self._writev(at, [zeros(count)], False)
+        if start < end:
+            self._empty_clusters(first, last, keep=not unmap, zero=True)
 
-    def _zero_bytes(self, start: int, end: int, fast: bool) -> None:
-        """Zero a part of a cluster by writing, unless it reads as zeros anyway."""
+    def _nonzero(self, start: int, end: int) -> Iterator[tuple[int, int]]:
+        """Yield ``(offset, length)`` of what the tables do not say reads as zeros."""
         while start < end:
             extent = self._map(start, end - start)
             if not (extent.kind is Kind.ZERO or (extent.kind is Kind.UNALLOCATED and self.backing is None)):
-                if fast:
-                    raise UnsupportedOperationError(
-                        f"{self}: {extent.length} bytes at {start:#x} are part of a cluster and have to be written"
-                    )
-                self._writev(start, [zeros(extent.length)], False)
+                yield start, extent.length
             start += extent.length
 
     def _discard(self, offset: int, length: int) -> None:
@@ -565,6 +595,7 @@ class Qcow2Node(FormatNode):
             keep: Leave their space reserved.
             zero: Say so even where nothing is allocated (the difference shows only in ``map``).
         """
+        last = min(last, self.header.geometry.clusters(self._reach))
         flag = ZERO if self.header.fixed.version >= 3 and (zero or self.backing is not None) else 0
         while first < last:
             l1_index, index = first >> self._l2_bits, first & self._l2_mask
@@ -616,21 +647,38 @@ class Qcow2Node(FormatNode):
     def _resize(self, size: int, preallocate: Preallocation) -> None:
         from blockkit.formats.qcow2.resize import resize
 
-        resize(self, size, preallocate)
+        with self._resizing:
+            try:
+                resize(self, size, preallocate)
+            finally:
+                self._reach = self.size
 
-    def set_size(self, size: int, *, durable: bool = True) -> None:
-        """Change the virtual size; the tables reach that far already.
+    def set_reach(self, first: int, last: int, reach: int) -> None:
+        """Let clusters be mapped up to ``reach`` bytes; wait for whoever works on clusters ``[first, last)``."""
+        with self._lock:
+            self._reach = reach
+            while not (token := self._ranges.try_exclusive(first, last)):
+                self._ranges.wait()
+            self._ranges.release(token)
 
-        Args:
-            size: Bytes.
-            durable: Write it to the header, after everything it depends on.
-        """
-        self.size = size
-        if durable:
-            self._flush()
-            with self._lock:
-                self.header.fixed = replace(self.header.fixed, size=size)
-                self.metadata.write_header()
+    def set_size(self, size: int) -> None:
+        """Change the virtual size in the header, after everything it depends on; the tables reach that far already."""
+        self._flush()
+        with self._lock:
+            self.size = size
+            self.header.fixed = replace(self.header.fixed, size=size)
+            self.metadata.write_header()
+
+    def empty_clusters(self, first: int, last: int) -> None:
+        """Make clusters ``[first, last)`` read as zeros, whatever the backing holds."""
+        if self.header.fixed.version >= 3:
+            self._empty_clusters(first, last, keep=False, zero=True)
+        else:
+            super()._zero(first << self._bits, (last - first) << self._bits, False, False)
+
+    def write_tail(self, offset: int, data: Buffer) -> None:
+        """Store bytes behind the end of the disk that are about to become part of it."""
+        self._writev(offset, [memoryview(data)], False)
 
     def preallocate(self, offset: int, length: int, mode: Preallocation) -> None:
         """Reserve clusters for a range that is not allocated, as ``mode`` says."""
@@ -648,7 +696,8 @@ class Qcow2Node(FormatNode):
         if repair is not Repair.NONE and self.read_only:
             self._refuse_write()
         if not self.read_only:
-            self._flush()
+            with self._lock:
+                self.metadata.close()
         report = check_image(self.file, self.header, repair)
         if repair is not Repair.NONE:
             self.header = read_header(self.file)

@@ -44,12 +44,13 @@ def resize(node: Qcow2Node, size: int, preallocate_as: Preallocation) -> None:
         _shrink(node, size)
         return
     _grow_l1(node, size)
+    node.set_reach(0, 0, -(-size // node.cluster_size) * node.cluster_size)
     _hide_tail(node, old, size)
+    start = -(-old // node.cluster_size) * node.cluster_size
+    if start < size:
+        # Before anybody may write there.
+        preallocate(node, start, size - start, preallocate_as)
     node.set_size(size)
-    if preallocate_as is not Preallocation.OFF:
-        start = -(-old // node.cluster_size) * node.cluster_size
-        if start < size:
-            preallocate(node, start, size - start, preallocate_as)
 
 
 def _grow_l1(node: Qcow2Node, size: int) -> None:
@@ -73,14 +74,13 @@ def _grow_l1(node: Qcow2Node, size: int) -> None:
         metadata.overlap.add(first, clusters)
         # Counts, tables and data first; then the new table whole; then the header names it.
         metadata.commit()
-        l1 = mapping.l1 + l1[len(mapping.l1) :]
         node.file.push(offset, [memoryview(encode_u64(l1, "big").ljust(clusters * geometry.cluster_size, b"\0"))])
         metadata.barrier()
+        mapping.move_l1(l1, offset)
         old = fixed.l1_table_offset >> geometry.cluster_bits, geometry.clusters(fixed.l1_size * 8)
         node.header.fixed = replace(node.header.fixed, l1_table_offset=offset, l1_size=needed)
         metadata.write_header()
         metadata.barrier()
-        mapping.move_l1(l1, offset)
         if old[1]:
             metadata.refcounts.release(*old)
             metadata.overlap.remove(*old)
@@ -96,16 +96,10 @@ def _hide_tail(node: Qcow2Node, old: int, size: int) -> None:
         extent = node.map(start, old - start)
         stored = extent.kind in (Kind.DATA, Kind.ENCODED)
         if stored or backing > old:
-            node.set_size(end, durable=False)
-            node.write(old, zeros(end - old))
-            node.set_size(old, durable=False)
-    start = -(-old // cluster_size) * cluster_size
-    end = min(size, -(-backing // cluster_size) * cluster_size)
-    if start < end:
-        node.set_size(end, durable=False)
-        node.zero(start, end - start)
-        node.set_size(old, durable=False)
-    node.flush()
+            node.write_tail(old, zeros(end - old))
+    first, last = -(-old // cluster_size), -(-min(size, backing) // cluster_size)
+    if first < last:
+        node.empty_clusters(first, last)
 
 
 def _shrink(node: Qcow2Node, size: int) -> None:
@@ -113,6 +107,7 @@ def _shrink(node: Qcow2Node, size: int) -> None:
     geometry, metadata = node.header.geometry, node.metadata
     first, last = geometry.clusters(size), geometry.clusters(node.size)
     keep_tables = geometry.l1_entries(size)
+    node.set_reach(first, last, size)
     with metadata.lock:
         metadata.arm()
         while first < last:
@@ -149,6 +144,9 @@ def preallocate(node: Qcow2Node, offset: int, length: int, mode: Preallocation) 
         host = taken << geometry.cluster_bits
         size = count << geometry.cluster_bits
         if mode is Preallocation.METADATA:
+            # What was freed before may hold old data still.
+            if (reused := min(node.data.size, host + size) - host) > 0:
+                node.data.zero(host, reused)
             if host + size > node.data.size:
                 node.data.resize(host + size)
         elif mode is Preallocation.FALLOC:

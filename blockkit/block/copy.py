@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from blockkit.block.node import Node
 
-CHUNK = 256 * KiB
+CHUNK = 512 * KiB
 
 #: What a part of a chunk holds.
 _DATA, _ZERO = True, False

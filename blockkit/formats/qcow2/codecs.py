@@ -74,52 +74,6 @@ class _Deflate:
             self._engine, self._level = _module("zlib_ng.zlib_ng"), 6 if level is None else level
 
     def encode(self, data: Buffer) -> bytes:
-        """Compress ``data``."""
-        ...
-
-    def decode(self, data: bytes, length: int) -> bytes:
-        """Return the ``length`` bytes that ``data``, perhaps followed by rubbish, stands for.
-
-        Raises:
-            CorruptImageError: ``data`` is damaged or stands for fewer bytes, or for more where that can be told.
-        """
-        ...
-
-
-def codec_for(kind: int, level: int | None = None) -> Codec:
-    """Return the codec of a compression type.
-
-    Args:
-        kind: A :class:`~blockkit.formats.qcow2.schema.CompressionType`.
-        level: None for the fast default; else the library's own level: 1 to 9 for zlib, 1 to 22 for zstd.
-    """
-    if kind == CompressionType.ZSTD:
-        return _Zstd(_ZSTD_LEVEL if level is None else _in_range(level, 1, 22))
-    return _Deflate(None if level is None else _in_range(level, 1, 9))
-
-
-def _in_range(level: int, low: int, high: int) -> int:
-    if not low <= level <= high:
-        raise OptionError(f"compression_level is {level}, not from {low} to {high}")
-    return level
-
-
-class _Deflate:
-    """Raw deflate; isal does the work where it is installed and no level was asked for."""
-
-    def __init__(self, level: int | None) -> None:
-        self._engine: Any = zlib
-        self._level = 6 if level is None else level
-        try:
-            from isal import isal_zlib
-        except ImportError:
-            self._inflate: Any = zlib
-        else:
-            self._inflate = isal_zlib
-            if level is None:
-                self._engine, self._level = isal_zlib, _ISAL_LEVEL
-
-    def encode(self, data: Buffer) -> bytes:
         compressor = self._engine.compressobj(self._level, zlib.DEFLATED, _WINDOW_BITS, 9)
         encoded: bytes = compressor.compress(data) + compressor.flush()
         return encoded

@@ -12,7 +12,6 @@ from __future__ import annotations
 import threading
 from array import array
 from dataclasses import replace
-from itertools import compress
 from typing import TYPE_CHECKING
 
 from blockkit.block.bases import FormatNode
@@ -21,6 +20,7 @@ from blockkit.block.ranges import RangeLock
 from blockkit.block.zeros import zeros
 from blockkit.errors import CorruptImageError, UnsupportedOperationError, UsageError
 from blockkit.formats.qcow2.codecs import Codec, codec_for
+from blockkit.formats.qcow2.extents import table_extents
 from blockkit.formats.qcow2.header import read_header
 from blockkit.formats.qcow2.metadata import Metadata
 from blockkit.formats.qcow2.places import Fresh, InPlace
@@ -239,32 +239,18 @@ class Qcow2Node(FormatNode):
                     stop = min(end, stop + (1 << span_bits))
                 yield Extent(offset, stop - offset, Kind.UNALLOCATED)
             else:
-                yield from self._table_extents(table.entries, l1_index << span_bits, offset, stop)
+                yield from table_extents(
+                    table.entries,
+                    l1_index << span_bits,
+                    offset,
+                    stop,
+                    cluster_bits=self._bits,
+                    special=self._special,
+                    data=self.data,
+                    node=self,
+                    table_offset=table.offset,
+                )
             offset = stop
-
-    def _table_extents(self, entries: array[int], base: int, offset: int, end: int) -> Iterator[Extent]:
-        """Yield the extents of ``[offset, end)``, all mapped by one table whose first byte is ``base``."""
-        bits, size = self._bits, self._cluster_size
-        first, last = (offset - base) >> bits, ((end - 1 - base) >> bits) + 1
-        position = offset  # everything before it has been told
-        # Only entries that are not empty cost anything here.
-        wanted = compress(range(first, last), entries[first:last])
-        index = next(wanted, last)
-        while index < last:
-            start = base + (index << bits)
-            if start > position:
-                yield Extent(position, start - position, Kind.UNALLOCATED)
-                position = start
-            extent = self._map(position, end - position)
-            # Kinds that _map does not join: clusters that are compressed, or reserved but zero.
-            following = index + ((position - start + extent.length + size - 1) >> bits)
-            index = next(wanted, last)
-            while index < following:
-                index = next(wanted, last)
-            yield extent
-            position += extent.length
-        if position < end:
-            yield Extent(position, end - position, Kind.UNALLOCATED)
 
     # -- compressed clusters -------------------------------------------------------------------------------
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from typing import Final
-from urllib.parse import parse_qsl, unquote, urlsplit
 
 from blockkit.errors import NameSyntaxError
 from blockkit.options import Tree, parse_json
@@ -74,6 +73,8 @@ def _file(path: str, driver: str = "file") -> Tree:
 
 def _parse_nbd(uri: str) -> Tree:
     """Read ``nbd://host:port/export`` and ``nbd+unix:///export?socket=path``."""
+    from urllib.parse import parse_qsl, unquote, urlsplit
+
     try:
         parts = urlsplit(uri)
         host, port = parts.hostname, parts.port

@@ -12,7 +12,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 #: What a program that only opens an image should not pay for.
-SLOW = {"asyncio", "click", "construct", "ctypes", "difflib", "importlib.metadata", "isal", "json", "zstandard"}
+SLOW = {
+    "asyncio",
+    "click",
+    "construct",
+    "ctypes",
+    "difflib",
+    "importlib.metadata",
+    "isal",
+    "json",
+    "urllib.parse",
+    "zstandard",
+}
 
 
 def test_every_public_name_is_there_and_typed() -> None:

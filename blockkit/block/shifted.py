@@ -46,6 +46,9 @@ class ShiftedNode(Node):
         caps = self.file.caps & ~Cap.GROW
         if self._length is not None:
             caps &= ~Cap.RESIZE
+        if self.start % self.file.limits.zero_granularity:
+            # What is aligned here is not aligned there, so some of it will have to be written.
+            caps &= ~Cap.FAST_ZERO
         return caps & ~(Cap.WRITE | Cap.RESIZE) if self.read_only else caps
 
     def _map(self, offset: int, length: int) -> Extent:

@@ -63,6 +63,19 @@ class TestRawWindow(WritableNodeContract):
         assert node.file.data == b"\xcc" * 1000 + bytes(len(contents)) + b"\xdd" * 3000
 
 
+class TestRawOverFormat(WritableNodeContract):
+    """Over a format that puts the bytes of the disk somewhere else in its file."""
+
+    @pytest.fixture
+    def node(self, contents: bytes, tmp_path: Path) -> Iterator[Node]:
+        name = tmp_path / "disk.qcow2"
+        blockkit.create_image(name, "qcow2", 1 << 20, options="cluster_size=4K")
+        tree = {"driver": "raw", "offset": 1000, "size": len(contents), "file": {"driver": "qcow2", "file": name}}
+        with blockkit.open_image(tree, read_only=False) as node:
+            node.write(0, contents)
+            yield node
+
+
 class TestGuardedRaw(WritableNodeContract):
     """Opened by probing: every write to the start is looked at."""
 

@@ -72,15 +72,17 @@ def test_a_copy_never_overwrites_a_newer_write(name: Path) -> None:
     with CopyOnReadNode(blockkit.open_image(name, read_only=False)) as node:
         fetched, written = threading.Event(), threading.Event()
         image = node.file
-        pull = image.pull
+        push = image.push
+        reader = threading.current_thread()
 
-        def slow_pull(offset: int, buffers: list[memoryview]) -> None:
-            pull(offset, buffers)
-            fetched.set()
-            # A write that did not wait would be done by now, and then be copied over.
-            written.wait(0.2)
+        def slow_push(offset: int, buffers: list[memoryview], fua: bool = False) -> None:
+            if threading.current_thread() is reader:
+                fetched.set()
+                # A write that did not wait would be done by now, and be copied over.
+                written.wait(0.2)
+            push(offset, buffers, fua)
 
-        image.pull = slow_pull  # type: ignore[method-assign]
+        image.push = slow_push  # type: ignore[method-assign]
 
         def write() -> None:
             fetched.wait(10)
@@ -91,7 +93,6 @@ def test_a_copy_never_overwrites_a_newer_write(name: Path) -> None:
         writer.start()
         node.read(0, CLUSTER)
         writer.join()
-        image.pull = pull  # type: ignore[method-assign]
         assert node.read(9, 7) == b"\1newer\1"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import inspect
 import pkgutil
@@ -14,6 +15,7 @@ from types import FunctionType, ModuleType
 import pytest
 
 import blockkit
+from blockkit import errors
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -138,3 +140,18 @@ def test_an_example_keeps_its_line_numbers_and_may_be_left_out() -> None:
 
 def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) < 120
+
+
+def test_the_table_of_errors_is_complete_and_right() -> None:
+    rows = re.findall(
+        r"^\| [│├└ ]*`(\w+)` \| (\S+|the system's) \| (\d) \|", (ROOT / "docs" / "opening.md").read_text(), re.MULTILINE
+    )
+    # Numbers are compared, not names: some have two.
+    table = {name: (getattr(errno, number, number), int(code)) for name, number, code in rows}
+    truth: dict[str, tuple[object, int]] = {
+        name: (value.errno, value.exit_code)
+        for name, value in vars(errors).items()
+        if isinstance(value, type) and issubclass(value, errors.BlockkitError)
+    }
+    truth["NodeIOError"] = ("the system's", errors.NodeIOError.exit_code)
+    assert table == truth

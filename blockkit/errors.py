@@ -22,6 +22,14 @@ class BlockkitError(Exception):
     Attributes:
         errno: What an NBD client, a FUSE caller or a guest is told.
         exit_code: What the command line exits with.
+
+    Example:
+        >>> import blockkit
+        >>> try:
+        ...     blockkit.open_image("gone.qcow2")
+        ... except BlockkitError as error:
+        ...     print(error, error.errno == errno.ENOENT, error.exit_code, sep="; ")
+        gone.qcow2: no such file or directory; True; 1
     """
 
     errno: int = errno.EIO

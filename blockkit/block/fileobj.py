@@ -22,6 +22,16 @@ class NodeFile(io.RawIOBase):
     Args:
         node: What to read and write.
         close_node: Close ``node`` with this file.
+
+    Example:
+        >>> import blockkit, io, tarfile
+        >>> blockkit.create_image("tape.qcow2", "qcow2", 1 << 20)
+        >>> with blockkit.open_image("tape.qcow2", read_only=False) as disk:
+        ...     with tarfile.open(fileobj=NodeFile(disk), mode="w") as archive:
+        ...         archive.addfile(tarfile.TarInfo("empty.txt"))
+        >>> with NodeFile(blockkit.open_image("tape.qcow2"), close_node=True) as file:
+        ...     tarfile.open(fileobj=io.BufferedReader(file)).getnames()
+        ['empty.txt']
     """
 
     def __init__(self, node: Node, *, close_node: bool = False) -> None:

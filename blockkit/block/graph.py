@@ -58,6 +58,14 @@ def open_image(
         UsageError: the name, the format or an option means nothing.
         ImageError: the image is not valid, or the policy forbids what it asks for.
         NodeError: the storage below failed, or is locked.
+
+    Example:
+        >>> create_image("disk.qcow2", "qcow2", 1 << 20)
+        >>> with open_image("disk.qcow2", format="qcow2", read_only=False) as disk:
+        ...     disk.write(4096, b"hello")
+        >>> with open_image({"driver": "qcow2", "file.filename": "disk.qcow2", "file.cache": "none"}) as disk:
+        ...     disk.read(4096, 5)
+        b'hello'
     """
     settings = OpenSettings(policy or ImplicitPolicy.beneath(), cache, share, backing)
     return GraphOpener(settings).open_image(_image_tree(name, format, options), read_only=read_only)
@@ -122,6 +130,13 @@ def create_image(
     Raises:
         UsageError: an option means nothing, or the size is missing.
         NodeError: the storage below failed, or is locked.
+
+    Example:
+        >>> create_image("base.qcow2", "qcow2", 1 << 30, options="cluster_size=2M")
+        >>> create_image("overlay.qcow2", "qcow2", backing_file="base.qcow2", backing_format="qcow2")
+        >>> with open_image("overlay.qcow2") as disk:
+        ...     disk.size, disk.backing
+        (1073741824, <Qcow2Node 'base.qcow2' ro>)
     """
     from blockkit.formats import format_driver
     from blockkit.protocols import protocol_driver

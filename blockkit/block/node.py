@@ -50,6 +50,10 @@ class Extent(NamedTuple):
         kind: How the run is represented.
         node: The child that holds the bytes (for a protocol, the node itself), or None.
         target: Where in ``node`` they start, bytes.
+
+    Example:
+        >>> Extent(0, 65536, Kind.ZERO)
+        Extent(offset=0, length=65536, kind=<Kind.ZERO: 'zero'>, node=None, target=0)
     """
 
     offset: int
@@ -228,6 +232,14 @@ class Node(ABC):
         Args:
             offset: Bytes.
             length: Bytes; None means up to the end. Zero yields nothing.
+
+        Example:
+            >>> import blockkit
+            >>> blockkit.create_image("disk.qcow2", "qcow2", 1 << 20)
+            >>> with blockkit.open_image("disk.qcow2", read_only=False) as disk:
+            ...     disk.write(0x20000, b"hello")
+            ...     [(hex(extent.offset), extent.kind.value) for extent in disk.extents()]
+            [('0x0', 'unallocated'), ('0x20000', 'data'), ('0x30000', 'unallocated')]
         """
         if length is None:
             length = max(0, self.size - offset)

@@ -52,6 +52,14 @@ class ImplicitPolicy:
             chooses what that guess finds.
         devices: Block devices may be opened.
         protocols: Names may be URIs and ``json:``, so that images choose hosts to connect to.
+
+    Example:
+        >>> import blockkit
+        >>> blockkit.create_image("a.qcow2", "qcow2", 512, backing_file="/etc/passwd", backing_format="raw")
+        >>> blockkit.open_image("a.qcow2", policy=ImplicitPolicy.deny())
+        Traceback (most recent call last):
+        blockkit.errors.PolicyError: a.qcow2: backing file: '/etc/passwd' is not opened, ...
+        >>> blockkit.open_image("a.qcow2", policy=ImplicitPolicy.allow()).close()
     """
 
     mode: Literal["deny", "beneath", "allow"] = "beneath"

@@ -78,6 +78,10 @@ class FormatDriver(Protocol):
         """
         ...
 
+    def judge(self, size: int, options: Any) -> None:
+        """Refuse what :meth:`create` could not make, before anything is overwritten."""
+        ...
+
     def create(self, file: Node, size: int, options: Any) -> None:
         """Write a new image of ``size`` bytes into ``file``, which is empty and writable, and stays open."""
         ...

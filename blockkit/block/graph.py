@@ -150,6 +150,7 @@ def create_image(
     _add_backing(driver, wanted, backing_file, backing_format)
     create_options = build(driver.CreateOptions, wanted, driver.name)
     size = _size_of_new(size, wanted, filename, check=check_backing)
+    driver.judge(size, create_options)
     existed = not filename or os.path.lexists(filename)
     file = protocol.create(storage)
     try:

@@ -72,6 +72,10 @@ class Qcow2Driver:
             node.backing = opener.open_backing(name, header.backing_format, beside=node)
         return node
 
+    def judge(self, size: int, options: creation.CreateOptions) -> None:
+        """Refuse options that contradict each other, or that a disk of ``size`` bytes does not go with."""
+        creation.judge(options, size)
+
     def create(self, file: Node, size: int, options: creation.CreateOptions) -> None:
         """Write an empty image to ``file``."""
         creation.create(file, size, options)

@@ -78,7 +78,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     if report.skipped and must_prove() and not hasattr(report, "wasxfail"):
         if any(item.get_closest_marker(name) for name in PROOFS):
             report.outcome = "failed"
-            report.longrepr = f"{item.nodeid}: skipped where it must run: {reason_of(report)}"
+            report.longrepr = f"skipped where it must run: {reason_of(report)}"
     return report
 
 
@@ -87,7 +87,7 @@ def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[None]:
     report = yield
     if report.skipped and must_prove():
         report.outcome = "failed"
-        report.longrepr = f"{collector.nodeid}: a whole file was skipped; mark its tests instead"
+        report.longrepr = "a whole file was skipped; mark its tests instead"
     return report
 
 

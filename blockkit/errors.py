@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Self
 
 
 class BlockkitError(Exception):
@@ -68,6 +69,9 @@ class ImageError(BlockkitError):
         problem: What is wrong, with the value and what was expected.
         where: The structure, named as in the specification.
         offset: Where the structure lies, in bytes of the file that holds it.
+
+    Attributes:
+        image: The name of the image, filled in by the layer that knows it; in a backing chain there are several.
     """
 
     exit_code = 3
@@ -75,10 +79,16 @@ class ImageError(BlockkitError):
     def __init__(self, problem: str, *, where: str = "", offset: int | None = None) -> None:
         super().__init__(problem)
         self.problem, self.where, self.offset = problem, where, offset
+        self.image = ""
+
+    def in_image(self, name: str) -> Self:
+        """Say which image it is, unless that is known; returns itself."""
+        self.image = self.image or name
+        return self
 
     def __str__(self) -> str:
         place = self.where + (f" at {self.offset:#x}" if self.offset is not None else "")
-        return f"{place}: {self.problem}" if place else self.problem
+        return ": ".join(part for part in (self.image, place, self.problem) if part)
 
 
 class FormatError(ImageError):

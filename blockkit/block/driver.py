@@ -44,7 +44,9 @@ class Opener(Protocol):
 class FormatDriver(Protocol):
     """Opens and creates images of one format.
 
-    A driver whose nodes cannot take several requests at once also has ``concurrency = Concurrency.SERIAL``.
+    A driver whose nodes cannot take several requests at once also has ``concurrency = Concurrency.SERIAL``. One with
+    options that can contradict each other also has ``judge(size, options)``, which raises for what ``create`` could
+    not make before anything is overwritten.
     """
 
     @property
@@ -76,10 +78,6 @@ class FormatDriver(Protocol):
         Files that the image names are opened by ``opener``. When this raises, the caller closes ``file`` and what
         ``opener`` opened.
         """
-        ...
-
-    def judge(self, size: int, options: Any) -> None:
-        """Refuse what :meth:`create` could not make, before anything is overwritten."""
         ...
 
     def create(self, file: Node, size: int, options: Any) -> None:

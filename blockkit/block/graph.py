@@ -14,7 +14,7 @@ from blockkit.names import parse_name
 from blockkit.options import Tree, build, nest, option_names, parse_dotted
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from blockkit.block.driver import FormatDriver
     from blockkit.block.node import Node
@@ -150,7 +150,9 @@ def create_image(
     _add_backing(driver, wanted, backing_file, backing_format)
     create_options = build(driver.CreateOptions, wanted, driver.name)
     size = _size_of_new(size, wanted, filename, check=check_backing)
-    driver.judge(size, create_options)
+    judge: Callable[[int, Any], None] | None = getattr(driver, "judge", None)
+    if judge is not None:
+        judge(size, create_options)
     existed = not filename or os.path.lexists(filename)
     file = protocol.create(storage)
     try:

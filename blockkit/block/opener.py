@@ -11,7 +11,7 @@ from blockkit.block.driver import Concurrency
 from blockkit.block.facets import HasHostFile
 from blockkit.block.node import Node
 from blockkit.block.probing import other_than_raw, probe
-from blockkit.errors import BlockkitError, OptionError, PolicyError, UnknownDriverError
+from blockkit.errors import BlockkitError, ImageError, OptionError, PolicyError, UnknownDriverError
 from blockkit.names import implied_path, parse_name
 from blockkit.options import Tree, build, option_names
 
@@ -251,8 +251,10 @@ class GraphOpener:
                 from blockkit.block.filters.serial import SerialNode
 
                 node = SerialNode(node)
-        except BaseException:
+        except BaseException as error:
             abandon(*opener._opened, file)
+            if isinstance(error, ImageError) and not isinstance(error, PolicyError):
+                error.in_image(file.filename)
             raise
         return node
 

@@ -124,9 +124,6 @@ class RawDriver:
         """Show ``file``, or the part that the options tell, as a disk."""
         return RawNode(file, offset=options.offset, size=options.size)
 
-    def judge(self, size: int, options: RawCreateOptions) -> None:
-        """Accept everything: any size makes a raw image."""
-
     def create(self, file: Node, size: int, options: RawCreateOptions) -> None:
         """Make ``file`` ``size`` bytes long; a device only has to be large enough."""
         if Cap.RESIZE in file.caps:

@@ -118,8 +118,8 @@ def _held_by_others(fd: int, base: int, permissions: Permission) -> bool:
 def _explain(use: Use, written: bool) -> str:
     if use.holds & Permission.WRITE:
         if written:
-            return "in use for writing by another process, cannot be opened for writing"
-        return "in use by another process that allows no writer, cannot be opened for writing"
+            return "in use for writing by somebody else, cannot be opened for writing"
+        return "in use by somebody else who allows no writer, cannot be opened for writing"
     if written:
-        return "in use for writing by another process, cannot be opened for reading; -U reads it all the same"
-    return "in use by another process that allows no reader"
+        return "in use for writing by somebody else, cannot be opened for reading; -U reads it all the same"
+    return "in use by somebody else who allows no reader"

@@ -40,11 +40,11 @@ def test_a_writer_keeps_everybody_out(path: Path) -> None:
         with pytest.raises(LockedError) as caught:
             open_path(path)
         assert str(caught.value) == (
-            f"{path}: in use for writing by another process, cannot be opened for reading; -U reads it all the same"
+            f"{path}: in use for writing by somebody else, cannot be opened for reading; -U reads it all the same"
         )
         with pytest.raises(LockedError) as caught:
             open_path(path, read_only=False)
-        assert str(caught.value) == f"{path}: in use for writing by another process, cannot be opened for writing"
+        assert str(caught.value) == f"{path}: in use for writing by somebody else, cannot be opened for writing"
 
 
 def test_a_reader_keeps_writers_out(path: Path) -> None:
@@ -52,7 +52,7 @@ def test_a_reader_keeps_writers_out(path: Path) -> None:
         with pytest.raises(LockedError) as caught:
             open_path(path, read_only=False)
         assert str(caught.value) == (
-            f"{path}: in use by another process that allows no writer, cannot be opened for writing"
+            f"{path}: in use by somebody else who allows no writer, cannot be opened for writing"
         )
     open_path(path, read_only=False).close()
 

@@ -61,7 +61,7 @@ def table_extents(
         target = entry & OFFSET_MASK
         if not entry & special:
             if target & mask or not target:
-                raise _bad(entry, index, table_offset)
+                raise _bad(entry, index, table_offset).in_image(node.filename)
             if kind is data_kind and at == run_end and target == place_end:
                 run_end += size
                 place_end += size
@@ -74,7 +74,7 @@ def table_extents(
             new, target = encoded_kind, 0
         else:
             if target & mask:
-                raise _bad(entry, index, table_offset)
+                raise _bad(entry, index, table_offset).in_image(node.filename)
             if kind is zero_kind and at == run_end and (target == place_end if target else not place_end):
                 run_end += size
                 place_end += size if target else 0

@@ -154,6 +154,9 @@ def read_header(file: Node, *, accept: Incompatible = SUPPORTED) -> HeaderCluste
         CorruptImageError: fields contradict each other.
         UnsupportedFeatureError: the image needs something that is not in ``accept``; the message names it.
     """
+    magic = file.pull_bytes(0, 4)
+    if magic != schema.MAGIC:
+        raise FormatError(f"magic is {magic!r}, not {schema.MAGIC!r}: this is no qcow2 image", where=_WHERE, offset=0)
     fixed = Header.parse(file.pull_bytes(0, min(schema.HEADER_V3_LENGTH, max(file.size, 0))))
     if fixed.version not in (2, 3):
         raise UnsupportedFeatureError(f"version is {fixed.version}, not 2 or 3", where=_WHERE, offset=4)

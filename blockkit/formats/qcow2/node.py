@@ -18,7 +18,7 @@ from blockkit.block.bases import FormatNode
 from blockkit.block.node import Cap, Extent, Kind, Limits, Place, Preallocation
 from blockkit.block.ranges import RangeLock
 from blockkit.block.zeros import zeros
-from blockkit.errors import CorruptImageError, UnsupportedOperationError, UsageError
+from blockkit.errors import CorruptImageError, ImageError, UnsupportedOperationError, UsageError
 from blockkit.formats.qcow2.codecs import Codec, codec_for
 from blockkit.formats.qcow2.extents import table_extents
 from blockkit.formats.qcow2.header import read_header
@@ -218,13 +218,16 @@ class Qcow2Node(FormatNode):
     def _load_table(self, l1_index: int) -> L2Table | None:
         if not self._mapping.l1[l1_index]:
             return None
-        with self._lock:
-            return self._mapping.load(l1_index)
+        try:
+            with self._lock:
+                return self._mapping.load(l1_index)
+        except ImageError as error:
+            raise error.in_image(self.filename)  # noqa: B904 - it is the same error
 
     def _bad_entry(self, table: L2Table, index: int, problem: str) -> CorruptImageError:
         return CorruptImageError(
             f"entry {index} is {table.entries[index]:#x}, {problem}", where="qcow2 L2 table", offset=table.offset
-        )
+        ).in_image(self.filename)
 
     def _extents(self, offset: int, length: int) -> Iterator[Extent]:
         end = offset + length
@@ -285,12 +288,12 @@ class Qcow2Node(FormatNode):
                     f"compressed data of guest cluster {cluster:#x} lies at {host:#x}, behind the end of the file",
                     where="qcow2 L2 table",
                     offset=table.offset if table is not None else None,
-                )
+                ).in_image(self.filename)
             try:
                 data = self._get_codec().decode(self.data.pull_bytes(host, available), self._cluster_size)
-            except CorruptImageError:
+            except CorruptImageError as error:
                 if self._generation == generation:
-                    raise
+                    raise error.in_image(self.filename)  # noqa: B904 - it is the same error
                 # It was freed and used for something else meanwhile; whoever asked sees that too and asks again.
                 return bytes(self._cluster_size)
             decoded = self._decoded

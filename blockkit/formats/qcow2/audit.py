@@ -67,7 +67,7 @@ class Audit:
         table: The refcount table.
         differing: Numbers of the refcount blocks, there or not, whose counts are wrong.
         unsound: The refcount table or its blocks cannot be mended where they are.
-        uncounted: A cluster that is referred to has a count of 0.
+        uncounted: A cluster that is referred to has a count of 0, or may have one.
     """
 
     def __init__(
@@ -117,19 +117,23 @@ class Audit:
             self.unsound |= census.count(cluster) != 1
         for index in compress(count(), self.table):
             entry = self.table[index]
+            outside = entry >> geometry.cluster_bits >= census.limit()
             if entry & REFCOUNT_TABLE_RESERVED_MASK:
                 problem = f"entry {index} is {entry:#x}, with reserved bits set"
             elif entry & (size - 1):
                 problem = f"entry {index} points to {entry:#x}, not a multiple of the cluster size {size:#x}"
-            elif entry >> geometry.cluster_bits >= census.limit():
-                problem = f"entry {index} points to {entry:#x}, past the end of the file at {census.end:#x}"
+            elif outside:
+                problem = f"entry {index} points to {entry:#x}, past the end of the file"
             else:
                 census.claim(entry, size, "refcount block")
-                references = min(census.count(entry >> geometry.cluster_bits), geometry.refcount_max)
-                if references == 1:
-                    continue
+                references = census.count(entry >> geometry.cluster_bits)
+                self.unsound |= references != 1
+                if min(references, geometry.refcount_max) == 1:
+                    continue  # one that is shared is reported as more than its count can hold
                 problem = f"block {index} has {references} references, not 1"
             self.unsound = True
+            # A block past the end counts nothing; whether that matters shows when counts are compared.
+            self.uncounted |= not outside or bool(entry & (size - 1))
             self._add(Severity.CORRUPTION, "refcount table", problem, start + index * 8)
 
     def _judge_overflows(self) -> None:

@@ -6,10 +6,12 @@ Memory is one byte for each cluster of the file, touched only where something re
 
 from __future__ import annotations
 
+from array import array
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from blockkit.block.report import CheckReport, Severity
-from blockkit.block.tables import decode_u64
+from blockkit.block.tables import decode_u64, encode_u64
 from blockkit.block.zeros import is_zero
 from blockkit.errors import CorruptImageError, ImageError, NodeError
 from blockkit.formats.qcow2 import schema
@@ -28,7 +30,6 @@ from blockkit.formats.qcow2.snapshots import V3_EXTRA_SIZE, Snapshot, read_snaps
 from blockkit.units import MiB, align_up, format_size
 
 if TYPE_CHECKING:
-    from array import array
     from collections.abc import Callable, Iterator
 
     from blockkit.block.node import Node
@@ -157,7 +158,7 @@ class Census:
             self.add(
                 Severity.CORRUPTION,
                 what,
-                f"{size} bytes reach past the end of the file at {self.end:#x}",
+                f"{size} bytes reach past the end of the file",
                 offset,
                 count=times,
             )
@@ -305,6 +306,16 @@ class Census:
                 elif offset:
                     self.claim(offset, self._cluster_size, f"cluster of bitmap {bitmap.name!r}")
 
+    @cached_property
+    def _stride(self) -> tuple[int, int] | None:
+        """A table of offsets 0, 1, 2 ... clusters, and one of ones, as numbers; None where entries are not offsets."""
+        if self.geometry.extended_l2 or self._data_file:
+            return None
+        entries, size = self.geometry.l2_entries, self._cluster_size
+        steps = encode_u64(array("Q", range(0, entries * size, size)), "big")
+        ones = encode_u64(array("Q", [1]) * entries, "big")
+        return int.from_bytes(steps, "big"), int.from_bytes(ones, "big")
+
     # -- L2 tables -------------------------------------------------------------------------------------
 
     def _walk_l2_tables(self) -> None:
@@ -319,9 +330,28 @@ class Census:
             except NodeError as error:
                 self._fail(f"cannot be read: {error}", f"L2 table at {offset:#x}")
                 continue
-            self._walk_l2(offset, decode_u64(data, "big"), self.l2_tables[offset], self._active_l2.get(offset, 0))
+            times, active = self.l2_tables[offset], self._active_l2.get(offset, 0)
+            if not self._walk_contiguous(data, times, active):
+                self._walk_l2(offset, decode_u64(data, "big"), times, active)
         if self._progress is not None:
             self._progress(total, total)
+
+    def _walk_contiguous(self, data: bytes, times: int, active: int) -> bool:
+        """Count what a table refers to if that is one run of clusters without a gap; else tell that it is not."""
+        size = len(data) // 8
+        first, last = int.from_bytes(data[:8], "big"), int.from_bytes(data[-8:], "big")
+        if (first ^ COPIED) & self._inexact or last - first != (size - 1) << self._bits or self._stride is None:
+            return False
+        steps, ones = self._stride
+        # One long addition makes all the words there should be.
+        if (steps + first * ones).to_bytes(len(data), "big") != data:
+            return False
+        cluster = (first ^ COPIED) >> self._bits
+        if not cluster or cluster + size > self.clusters:
+            return False
+        self.report.allocated_clusters += size * active
+        self._claim_clusters(cluster, cluster + size, times)
+        return True
 
     def _walk_l2(self, offset: int, table: array[int], times: int, active: int) -> None:
         """Count what a table refers to, on behalf of ``times`` owners, ``active`` of them the disk's."""
@@ -414,7 +444,7 @@ class Census:
         self.add(
             Severity.CORRUPTION,
             "L2 table",
-            f"an entry points to {host:#x}, past the end of the file at {self.end:#x}",
+            f"an entry points to {host:#x}, past the end of the file",
             offset,
             count=times,
         )
@@ -481,7 +511,8 @@ class Census:
             needed = bool(bitmap & _ALLOCATED_SUBCLUSTERS)
         else:
             needed = not entry & ZERO or self.header.fixed.version < 3
-        mended = self._mending and not needed
+        # A table that is not where tables lie is no table: nothing is ever written there.
+        mended = self._mending and not needed and not offset & (self._cluster_size - 1)
         self.add(
             Severity.CORRUPTION,
             "L2 table",

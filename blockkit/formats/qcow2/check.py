@@ -58,6 +58,7 @@ def check_image(
     if audit.failed:
         return before
     if not mend_all and (audit.unsound or audit.uncounted):
+        audit.check_flags()
         before.add(
             Severity.ERROR, "qcow2 image", "the counts of clusters in use are lost: leaks cannot be told from data"
         )
@@ -85,10 +86,11 @@ def _merge(before: CheckReport, after: CheckReport) -> CheckReport:
     after.leaks_fixed = max(0, before.leaks - after.leaks)
     after.corruptions_fixed = max(0, before.corruptions - after.corruptions)
     left = {(finding.where, finding.problem, finding.offset) for finding in after.findings}
+    # With more findings than are kept, nothing tells which are left.
     mended = [
         replace(finding, repaired=True)
         for finding in before.findings
-        if (finding.where, finding.problem, finding.offset) not in left
+        if len(after.findings) < MAX_FINDINGS and (finding.where, finding.problem, finding.offset) not in left
     ]
     after.findings = (mended + after.findings)[:MAX_FINDINGS]
     return after

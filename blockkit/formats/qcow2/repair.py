@@ -190,58 +190,71 @@ def _rebuild(audit: Audit) -> None:
     """Write a new refcount table and blocks, and if need be a new snapshot table, then switch to them.
 
     Raises:
-        NoSpaceError: the file cannot grow, and has no room left; or the table would be larger than any may be.
+        NoSpaceError: there is no room in a file that cannot grow; or the table would be larger than any may be.
     """
     file, header, geometry = audit.file, audit.header, audit.geometry
-    bits, size = geometry.cluster_bits, geometry.cluster_size
+    bits, block_bits = geometry.cluster_bits, geometry.refcount_block_bits
     anew = audit.census.rewrite_snapshots
     census = Census(file, header, CheckReport(), mending=True)
     census.run(refcounts=False, snapshot_table=not anew)
     snapshots = _snapshot_table(audit) if anew else b""
     used = set(_by_block(census))
-    for number in range(-(-census.clusters // geometry.refcount_block_entries)):
-        part = census.refs[number << geometry.refcount_block_bits : number + 1 << geometry.refcount_block_bits]
+    for number in range(-(-census.clusters >> block_bits)):
+        part = census.refs[number << block_bits : number + 1 << block_bits]
         if part.count(0) != len(part):
             used.add(number)
-    start = census.limit()
-    if Cap.GROW not in file.caps:
-        while start > 1 and not census.count(start - 1):
-            start -= 1
-    begin = start + geometry.clusters(len(snapshots))
-    blocks = table = 0
+    # The snapshot table, the blocks, the refcount table; they count themselves, so their number feeds back on itself.
+    first_block, room = geometry.clusters(len(snapshots)), 0
     while True:
-        numbers = used | set(
-            range(
-                start >> geometry.refcount_block_bits,
-                (begin + blocks + table - 1 >> geometry.refcount_block_bits) + 1,
-            )
-        )
-        needed = len(numbers), geometry.clusters((max(numbers) + 1) * 8)
-        if needed == (blocks, table):
+        start = _find_room(audit, census, room)
+        numbers = used.union(range(start >> block_bits, (start + room >> block_bits) + 1))
+        table = geometry.clusters((max(numbers) + 1) * 8)
+        needed = first_block + len(numbers) + table
+        if needed <= room:
             break
-        blocks, table = needed
-    end = begin + blocks + table
-    if Cap.GROW not in file.caps and end << bits > file.size:
-        raise NoSpaceError(f"{file}: a new refcount structure takes {end - start << bits} bytes; they are not there")
-    if table * size > schema.MAX_REFCOUNT_TABLE_SIZE:
-        raise NoSpaceError(f"{file}: a new refcount table takes {table * size} bytes, more than possible")
-    for cluster in range(start, end):
+        room = needed
+    if table << bits > schema.MAX_REFCOUNT_TABLE_SIZE:
+        raise NoSpaceError(f"{file}: a new refcount table takes {table << bits} bytes, more than any may")
+    for cluster in range(start, start + needed):
         census.spill[cluster] = census.spill.get(cluster, 0) + 1
     exceptions = _by_block(census)
-    entries = array("Q", bytes(table * size))
+    entries = array("Q", bytes(table << bits))
     for position, number in enumerate(sorted(numbers)):
-        entries[number] = begin + position << bits
+        entries[number] = start + first_block + position << bits
         file.push(entries[number], [memoryview(_block(census, number, exceptions.get(number, [])))])
-    table_offset = begin + blocks << bits
+    table_offset = start + needed - table << bits
     file.push(table_offset, [memoryview(encode_u64(entries, "big"))])
     fixed = replace(header.fixed, refcount_table_offset=table_offset, refcount_table_clusters=table)
     if anew:
-        file.push(start << bits, [memoryview(snapshots.ljust(begin - start << bits, b"\0"))])
+        file.push(start << bits, [memoryview(snapshots.ljust(first_block << bits, b"\0"))])
         fixed = replace(fixed, snapshots_offset=start << bits)
     file.flush()
     file.push(_TABLES_AT, [memoryview(fixed.build())[_TABLES_AT : _TABLES_AT + _TABLES_SIZE]])
     file.flush()
     header.fixed = fixed
+
+
+def _find_room(audit: Audit, census: Census, clusters: int) -> int:
+    """Return the first of ``clusters`` clusters on end that nothing uses, the structure to be replaced included."""
+    if Cap.GROW in audit.file.caps:
+        return census.limit()
+    bits, fixed = audit.geometry.cluster_bits, audit.header.fixed
+    taken = census.refs[: audit.file.size >> bits]
+    old = [entry >> bits for entry in audit.table if entry]
+    old += range(
+        fixed.refcount_table_offset >> bits,
+        (fixed.refcount_table_offset >> bits) + fixed.refcount_table_clusters,
+    )
+    old += [snapshot.entry_offset >> bits for snapshot in audit.census.snapshots]
+    for cluster in old:
+        if cluster < len(taken):
+            taken[cluster] = 1
+    start = taken.find(bytes(max(1, clusters)))
+    if start < 0:
+        raise NoSpaceError(
+            f"{audit.file}: a new refcount structure takes {clusters} clusters on end; they are not free"
+        )
+    return start
 
 
 def _by_block(census: Census) -> dict[int, list[int]]:

@@ -1,0 +1,192 @@
+"""Many threads on one node: requests that do not overlap never affect each other."""
+
+from __future__ import annotations
+
+import random
+import struct
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from blockkit.block.report import Repair
+from blockkit.formats.qcow2.check import check_image
+from blockkit.formats.qcow2.header import read_header
+from blockkit.formats.qcow2.node import Qcow2Node
+from blockkit.testing.memory import MemoryNode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+SECONDS = 1.0
+BLOCK = 512
+ZERO = bytes(BLOCK)
+
+
+@pytest.fixture(autouse=True)
+def _eager_switching() -> Iterator[None]:
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+def tag(block: int, version: int) -> bytes:
+    return struct.pack(">II", block + 1, version) * (BLOCK // 8)
+
+
+def together(*works: Callable[[Callable[[], bool]], None], seconds: float = SECONDS) -> None:
+    """Run each of ``works`` in a thread until the time is over; the first failure ends all and is raised."""
+    failures: list[BaseException] = []
+    end = time.monotonic() + seconds
+
+    def going() -> bool:
+        return not failures and time.monotonic() < end
+
+    def run(work: Callable[[Callable[[], bool]], None]) -> None:
+        try:
+            work(going)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=run, args=(work,), daemon=True) for work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(seconds + 30)
+        assert not thread.is_alive(), "a request never came back"
+    if failures:
+        raise failures[0]
+
+
+def check(node: Qcow2Node) -> None:
+    node._close()
+    report = check_image(node.file, read_header(node.file), Repair.NONE)
+    assert report.clean, report.findings[:5]
+
+
+class Owner:
+    """Writes, zeroes, discards and reads blocks that are its own; it must always see what it did last."""
+
+    def __init__(self, node: Qcow2Node, blocks: list[int], seed: int, *, kinds: str = "wwwwzdrrr") -> None:
+        self.node, self.blocks, self.rng, self.kinds = node, blocks, random.Random(seed), kinds
+        self.legal: dict[int, set[bytes]] = {}
+        self.version = 0
+
+    def __call__(self, going: Callable[[], bool]) -> None:
+        while going():
+            self.step()
+
+    def step(self) -> None:
+        block, kind = self.rng.choice(self.blocks), self.rng.choice(self.kinds)
+        node, offset = self.node, block * BLOCK
+        if kind == "w":
+            self.version += 1
+            node.write(offset, tag(block, self.version))
+            self.legal[block] = {tag(block, self.version)}
+        elif kind == "z":
+            node.zero(offset, BLOCK)
+            self.legal[block] = {ZERO}
+        elif kind == "d":
+            node.discard(offset, BLOCK)
+            self.legal[block] = self.legal.get(block, {ZERO}) | {ZERO}
+        elif kind == "f":
+            node.flush()
+        else:
+            self.look(block)
+
+    def look(self, block: int) -> None:
+        found = self.node.read(block * BLOCK, BLOCK)
+        legal = self.legal.get(block, {ZERO})
+        assert found in legal, f"block {block}: {found[:8].hex()}, not one of {[v[:8].hex() for v in legal]}"
+
+
+@pytest.mark.parametrize(("cluster", "under"), [(4096, False), (65536, True), (512, False)])
+def test_writers_of_one_cluster_do_not_undo_each_other(
+    cluster: int, under: bool, image: Callable[..., MemoryNode]
+) -> None:
+    blocks = 2048
+    file = image(blocks * BLOCK, cluster_size=cluster)
+    backing = MemoryNode(b"".join(tag(block, 0) for block in range(blocks))) if under else None
+    node = Qcow2Node(file, read_only=False, backing=backing, cache_size=0)
+    # Neighbours belong to different threads, so that almost every cluster is shared.
+    owners = [Owner(node, list(range(n, blocks, 6)), n, kinds="wwwzrrf" if n < 2 else "wwwzrr") for n in range(6)]
+    if under:
+        for owner in owners:
+            owner.legal = {block: {tag(block, 0)} for block in owner.blocks}
+    together(*owners)
+    for owner in owners:
+        for block in owner.blocks:
+            owner.look(block)
+    check(node)
+
+
+@pytest.mark.parametrize("cluster", [512, 1024])
+def test_freed_clusters_are_never_seen_by_their_old_readers(cluster: int, image: Callable[..., MemoryNode]) -> None:
+    blocks, per = 512, cluster // BLOCK
+    node = Qcow2Node(image(blocks * BLOCK, cluster_size=cluster), read_only=False, cache_size=0)
+    data = bytes(BLOCK)
+
+    def reader(seed: int) -> Callable[[Callable[[], bool]], None]:
+        def run(going: Callable[[], bool]) -> None:
+            rng = random.Random(seed)
+            while going():
+                block, count = rng.randrange(blocks - 8), rng.randrange(1, 9)
+                found = node.read(block * BLOCK, count * BLOCK)
+                for at in range(count):
+                    piece = found[at * BLOCK : (at + 1) * BLOCK]
+                    whose = int.from_bytes(piece[:4], "big")
+                    assert whose in (0, block + at + 1), f"block {block + at} showed block {whose - 1}"
+                    assert piece == piece[:8] * (BLOCK // 8)
+
+        return run
+
+    def churner(seed: int) -> Callable[[Callable[[], bool]], None]:
+        def run(going: Callable[[], bool]) -> None:
+            rng, version = random.Random(seed), 0
+            while going():
+                first = rng.randrange(blocks // per) * per
+                version += 1
+                kind = rng.randrange(6)
+                if kind < 2:
+                    node.write(first * BLOCK, b"".join(tag(b, version) for b in range(first, first + per)))
+                elif kind == 2:
+                    encoded = node.compress(b"".join(tag(b, version) for b in range(first, first + per)))
+                    if encoded is not None:
+                        node.write_compressed(first * BLOCK, encoded)
+                elif kind == 3:
+                    node.discard(first * BLOCK, min(40 * BLOCK, node.size - first * BLOCK))
+                elif kind == 4:
+                    node.zero(first * BLOCK, cluster)
+                else:
+                    node.flush()
+
+        return run
+
+    together(*(reader(n) for n in range(3)), *(churner(n) for n in range(3)))
+    assert data == ZERO
+    check(node)
+
+
+def test_resizing_beside_writers_leaves_their_blocks_alone(image: Callable[..., MemoryNode]) -> None:
+    blocks = 256
+    node = Qcow2Node(image(blocks * BLOCK, cluster_size=512), read_only=False, cache_size=0)
+    owners = [Owner(node, list(range(n, blocks, 3)), n) for n in range(3)]
+
+    def resizer(going: Callable[[], bool]) -> None:
+        rng = random.Random(1)
+        while going():
+            node.resize((blocks + rng.randrange(1, 800)) * BLOCK)
+            if node.size > (blocks + 40) * BLOCK:
+                node.write((blocks + 10) * BLOCK, b"\xaa" * 10 * BLOCK)
+            node.resize(blocks * BLOCK)
+            node.resize((blocks + 40) * BLOCK)
+            assert node.read(blocks * BLOCK, 40 * BLOCK) == bytes(40 * BLOCK)
+
+    together(*owners, resizer)
+    for owner in owners:
+        for block in owner.blocks:
+            owner.look(block)
+    check(node)

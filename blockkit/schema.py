@@ -92,19 +92,44 @@ def name_of(value: object, names: type[enum.Enum] | None) -> str:
 class Record:
     """An immutable structure of an image's metadata.
 
-    A subclass declares fields with :func:`field`; it becomes a frozen, keyword-only dataclass. ``title`` is what error
-    messages and ``inspect`` call it.
+    A subclass declares fields with :func:`field`; it becomes a frozen dataclass with keyword arguments only. ``title``
+    is what error messages and ``inspect`` call it.
     """
 
     schema: ClassVar[Any]
     title: ClassVar[str] = ""
+    _names: ClassVar[tuple[str, ...]] = ()
+    _defaults: ClassVar[dict[str, object]] = {}
 
     def __init_subclass__(cls) -> None:
-        dataclasses.dataclass(frozen=True, kw_only=True)(cls)
+        # The methods below serve every record; compiling a set for each would take a fifth of opening an image.
+        dataclasses.dataclass(init=False, repr=False, eq=False)(cls)
+        fields = dataclasses.fields(cls)  # type: ignore[arg-type]
+        cls._names = tuple(f.name for f in fields)
+        cls._defaults = {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
         cls.schema = construct.Struct(
             *(f.name / f.metadata["construct"] for f in dataclasses.fields(cls))  # type: ignore[arg-type]
         )
         cls.title = cls.__dict__.get("title", cls.__name__)
+
+    def __init__(self, **values: Any) -> None:
+        given = {**self._defaults, **values}
+        if given.keys() != set(self._names):
+            wrong = sorted(given.keys() ^ set(self._names))
+            raise TypeError(f"{type(self).__name__}: fields missing or unknown: {', '.join(wrong)}")
+        self.__dict__.update((name, given[name]) for name in self._names)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise dataclasses.FrozenInstanceError(f"cannot assign to field {name!r}")
+
+    def __eq__(self, other: object) -> bool:
+        return vars(self) == vars(other) if type(other) is type(self) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(tuple(vars(self).values()))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
 
     @classmethod
     def parse(cls, data: Buffer, *, offset: int = 0) -> Self:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from blockkit.errors import CorruptImageError
-from blockkit.formats.qcow2 import create as creation
 from blockkit.formats.qcow2.header import read_header
 from blockkit.formats.qcow2.node import Qcow2Node
 from blockkit.formats.qcow2.schema import MAGIC, Incompatible
@@ -15,6 +14,7 @@ from blockkit.formats.qcow2.schema import MAGIC, Incompatible
 if TYPE_CHECKING:
     from blockkit.block.driver import Opener
     from blockkit.block.node import Node
+    from blockkit.formats.qcow2.create import CreateOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,13 @@ class Qcow2Driver:
 
     name: ClassVar[str] = "qcow2"
     Options: ClassVar[type[Qcow2Options]] = Qcow2Options
-    CreateOptions: ClassVar[type[creation.CreateOptions]] = creation.CreateOptions
+
+    @property
+    def CreateOptions(self) -> type[CreateOptions]:  # noqa: N802 - named as in the driver protocol
+        """The options of a new image."""
+        from blockkit.formats.qcow2.create import CreateOptions
+
+        return CreateOptions
 
     def probe(self, head: bytes) -> int:
         """Return 100 for the magic number with a version we may know."""
@@ -72,13 +78,17 @@ class Qcow2Driver:
             node.backing = opener.open_backing(name, header.backing_format, beside=node)
         return node
 
-    def judge(self, size: int, options: creation.CreateOptions) -> None:
+    def judge(self, size: int, options: CreateOptions) -> None:
         """Refuse options that contradict each other, or that a disk of ``size`` bytes does not go with."""
-        creation.judge(options, size)
+        from blockkit.formats.qcow2.create import judge
 
-    def create(self, file: Node, size: int, options: creation.CreateOptions) -> None:
+        judge(options, size)
+
+    def create(self, file: Node, size: int, options: CreateOptions) -> None:
         """Write an empty image to ``file``."""
-        creation.create(file, size, options)
+        from blockkit.formats.qcow2.create import create
+
+        create(file, size, options)
 
 
 DRIVER = Qcow2Driver()

@@ -14,7 +14,7 @@ from blockkit.formats.qcow2.schema import MAGIC, Incompatible
 if TYPE_CHECKING:
     from blockkit.block.driver import Opener
     from blockkit.block.node import Node
-    from blockkit.formats.qcow2.create import CreateOptions
+    from blockkit.formats.qcow2.create import CreateOptions as NewImage
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Qcow2Driver:
     Options: ClassVar[type[Qcow2Options]] = Qcow2Options
 
     @property
-    def CreateOptions(self) -> type[CreateOptions]:  # noqa: N802 - named as in the driver protocol
+    def CreateOptions(self) -> type[NewImage]:  # noqa: N802 - named as in the driver protocol
         """The options of a new image."""
         from blockkit.formats.qcow2.create import CreateOptions
 
@@ -78,13 +78,13 @@ class Qcow2Driver:
             node.backing = opener.open_backing(name, header.backing_format, beside=node)
         return node
 
-    def judge(self, size: int, options: CreateOptions) -> None:
+    def judge(self, size: int, options: NewImage) -> None:
         """Refuse options that contradict each other, or that a disk of ``size`` bytes does not go with."""
         from blockkit.formats.qcow2.create import judge
 
         judge(options, size)
 
-    def create(self, file: Node, size: int, options: CreateOptions) -> None:
+    def create(self, file: Node, size: int, options: NewImage) -> None:
         """Write an empty image to ``file``."""
         from blockkit.formats.qcow2.create import create
 

@@ -89,3 +89,17 @@ class TracksAllocation(Protocol):
         Then looking for holes in the file finds zeros that the metadata does not tell.
         """
         ...
+
+
+@runtime_checkable
+class MapsInBulk(Protocol):
+    """Its extents can be had as columns, a whole table at a time: for a walk over very many of them."""
+
+    def data_columns(self, offset: int, end: int) -> tuple[int, list[int], list[int], list[int]] | None:
+        """Return the runs of plain data from ``offset`` on: ``(stop, starts, lengths, targets)``.
+
+        They lie in ``file``, at ``targets``; between them, and up to ``stop``, nothing is allocated. ``stop`` is
+        greater than ``offset`` and at most ``end``. None where there is anything else, for :meth:`Node.extents` to
+        tell.
+        """
+        ...

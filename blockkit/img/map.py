@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from itertools import islice
+from operator import add
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from blockkit.block.bases import FilterNode, ProtocolNode
-from blockkit.block.facets import TracksAllocation
+from blockkit.block.facets import MapsInBulk, TracksAllocation
 from blockkit.block.node import Kind
 from blockkit.img.info import SECTOR
 from blockkit.units import align_up
@@ -14,6 +16,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from blockkit.block.node import Node
+
+
+#: Runs put into one piece of text.
+_BATCH: Final = 4096
+_NOTHING: Final = '"depth": 0, "present": false, "zero": true, "data": false'
+_DATA: Final = '"depth": 0, "present": true, "zero": false, "data": true'
+_JSON: Final = {False: "false", True: "true"}
 
 
 class Mapped(NamedTuple):
@@ -130,3 +139,67 @@ def _holes(file: Node, start: int, length: int, target: int, depth: int) -> Iter
         yield start + at - target, size, depth, True, kind is Kind.ZERO, True, place, file.filename
     if inside < length:
         yield start + inside, length - inside, depth, True, True, True, target + inside, file.filename
+
+
+def map_json(node: Node, offset: int = 0, length: int | None = None) -> Iterator[str]:
+    """Yield the text of ``qemu-img map --output json`` in pieces; arguments as for :func:`map_image`."""
+    end = align_up(node.size, SECTOR)
+    end = end if length is None else min(end, offset + length)
+    separator = "["
+    for told, text in _bulk_json(node, offset, min(end, node.size)):
+        yield separator + text
+        offset, separator = told, ",\n"
+    runs = map_image(node, offset, max(0, end - offset))
+    while batch := list(islice(runs, _BATCH)):
+        yield separator + ",\n".join(map(_json, batch))
+        separator = ",\n"
+    yield "]\n"
+
+
+def _json(run: Mapped) -> str:
+    place = "" if run.offset is None else f', "offset": {run.offset}'
+    present, zero, data = _JSON[run.present], _JSON[run.zero], _JSON[run.data]
+    return (
+        f'{{ "start": {run.start}, "length": {run.length}, "depth": {run.depth}, "present": {present}, '
+        f'"zero": {zero}, "data": {data}{place}}}'
+    )
+
+
+def _bulk_json(node: Node, offset: int, end: int) -> Iterator[tuple[int, str]]:
+    """Yield ``(up to where it tells, text)`` of as much as columns can tell; the rest is up to the general way.
+
+    The last run is held back, as it may go on. Ten times as fast as run by run.
+    """
+    if not isinstance(node, MapsInBulk) or (isinstance(node, TracksAllocation) and node.mostly_holes()):
+        return
+    told = at = offset
+    held: tuple[list[int], list[int], list[int]] = [], [], []
+    while at < end:
+        columns = node.data_columns(at, end)
+        if columns is None:
+            return
+        at, starts, lengths, targets = columns
+        if not starts:
+            continue
+        if held[0]:
+            first, size, place = held[0][0], held[1][0], held[2][0]
+            if first + size == starts[0] and place + size == targets[0]:
+                starts[0], lengths[0], targets[0] = first, lengths[0] + size, place
+            else:
+                starts, lengths, targets = held[0] + starts, held[1] + lengths, held[2] + targets
+        held = [starts.pop()], [lengths.pop()], [targets.pop()]
+        if starts:
+            ends = [told, *map(add, starts, lengths)]
+            yield (
+                ends[-1],
+                ",\n".join(
+                    [
+                        f'{{ "start": {before}, "length": {start - before}, {_NOTHING}}},\n'
+                        f'{{ "start": {start}, "length": {size}, {_DATA}, "offset": {target}}}'
+                        if start > before
+                        else f'{{ "start": {start}, "length": {size}, {_DATA}, "offset": {target}}}'
+                        for before, start, size, target in zip(ends, starts, lengths, targets, strict=False)
+                    ]
+                ),
+            )
+            told = ends[-1]

@@ -48,31 +48,16 @@ def command(
     policy: str,
 ) -> None:
     """Open the image and print its runs."""
-    from blockkit.img.map import map_image
+    from blockkit.img.map import map_image, map_json
 
     with open_named(image, fmt, image_opts=image_opts, share=share, policy=policy) as node:
         if start_offset > node.size:
             raise OptionError(f"--start-offset: {start_offset} is behind the end of the disk, {node.size} bytes")
-        runs = map_image(node, start_offset, max_length)
         if output == "json":
-            _print_json(runs)
+            for text in map_json(node, start_offset, max_length):
+                sys.stdout.write(text)
         else:
-            _print_table(runs)
-
-
-def _print_json(runs: Iterator[Mapped]) -> None:
-    write = sys.stdout.write
-    separator = "["
-    while batch := list(islice(runs, _BATCH)):
-        lines = [
-            f'{{ "start": {start}, "length": {length}, "depth": {depth}, "present": {"true" if present else "false"}, '
-            f'"zero": {"true" if zero else "false"}, "data": {"true" if data else "false"}'
-            + ("}" if offset is None else f', "offset": {offset}}}')
-            for start, length, depth, present, zero, data, offset, _ in batch
-        ]
-        write(separator + ",\n".join(lines))
-        separator = ",\n"
-    write("]\n")
+            _print_table(map_image(node, start_offset, max_length))
 
 
 def _print_table(runs: Iterator[Mapped]) -> None:

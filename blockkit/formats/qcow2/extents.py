@@ -6,7 +6,9 @@ each. Here only entries that are not empty cost anything, and a run of clusters 
 
 from __future__ import annotations
 
+from functools import reduce
 from itertools import compress
+from operator import or_
 from typing import TYPE_CHECKING
 
 from blockkit.block.node import Extent, Kind
@@ -96,6 +98,41 @@ def table_extents(
         yield _extent(kind, run, min(run_end, end), place, data, node)
     if run_end < end:
         yield Extent(run_end, end - run_end, empty_kind)
+
+
+def table_columns(
+    entries: array[int], base: int, start: int, end: int, *, cluster_bits: int, special: int
+) -> tuple[list[int], list[int], list[int]] | None:
+    """Return ``(starts, lengths, targets)`` of the runs of data in ``[start, end)``; arguments as above.
+
+    None if there is anything but data and nothing. Each step is one call or one comprehension for the whole table.
+    """
+    size = 1 << cluster_bits
+    first, last = (start - base) >> cluster_bits, ((end - 1 - base) >> cluster_bits) + 1
+    part = entries[first:last] if last - first < len(entries) else entries
+    values = list(filter(None, part))
+    if not values:
+        return [], [], []
+    if reduce(or_, values) & (special | OFFSET_MASK & (size - 1)) or min(values) & OFFSET_MASK == 0:
+        return None
+    places = list(compress(range(base + (first << cluster_bits), base + (last << cluster_bits), size), part))
+    breaks = [
+        index
+        for index, (a, b, c, d) in enumerate(zip(places, places[1:], values, values[1:], strict=False), 1)
+        if b - a != size or d - c != size
+    ]
+    starts = [places[0], *[places[index] for index in breaks]]
+    targets = [value & OFFSET_MASK for value in (values[0], *[values[index] for index in breaks])]
+    ends = [*[places[index - 1] for index in breaks], places[-1]]
+    if starts[0] < start:
+        targets[0] += start - starts[0]
+        starts[0] = start
+    lengths = [stop - begin + size for begin, stop in zip(starts, ends, strict=True)]
+    lengths[-1] = min(lengths[-1], end - starts[-1])
+    if starts[0] & (size - 1):
+        # The first cluster was entered in its middle.
+        lengths[0] = min(ends[0] + size, end) - starts[0]
+    return starts, lengths, targets
 
 
 def _extent(kind: Kind, run: int, run_end: int, place: int, data: Node, node: Node) -> Extent:

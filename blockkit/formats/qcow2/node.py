@@ -20,7 +20,7 @@ from blockkit.block.ranges import RangeLock
 from blockkit.block.zeros import zeros
 from blockkit.errors import CorruptImageError, ImageError, UnsupportedOperationError, UsageError
 from blockkit.formats.qcow2.codecs import Codec, codec_for
-from blockkit.formats.qcow2.extents import table_extents
+from blockkit.formats.qcow2.extents import table_columns, table_extents
 from blockkit.formats.qcow2.header import read_header
 from blockkit.formats.qcow2.metadata import Metadata
 from blockkit.formats.qcow2.places import Fresh, InPlace
@@ -254,6 +254,18 @@ class Qcow2Node(FormatNode):
                     table_offset=table.offset,
                 )
             offset = stop
+
+    def data_columns(self, offset: int, end: int) -> tuple[int, list[int], list[int], list[int]] | None:
+        """Return the runs of plain data that the table of ``offset`` maps; see MapsInBulk."""
+        span_bits = self._bits + self._l2_bits
+        l1_index = offset >> span_bits
+        table = self._tables.get(l1_index) or self._load_table(l1_index)
+        stop = min(end, (l1_index + 1) << span_bits)
+        if table is None:
+            return stop, [], [], []
+        base = l1_index << span_bits
+        columns = table_columns(table.entries, base, offset, stop, cluster_bits=self._bits, special=self._special)
+        return None if columns is None or self.backing is not None else (stop, *columns)
 
     # -- compressed clusters -------------------------------------------------------------------------------
 

@@ -143,17 +143,13 @@ def preallocate(node: Qcow2Node, offset: int, length: int, mode: Preallocation) 
             taken, count = metadata.refcounts.allocate(min(last - first, geometry.l2_entries - index))
         host = taken << geometry.cluster_bits
         size = count << geometry.cluster_bits
-        if mode is Preallocation.METADATA:
+        if mode is not Preallocation.FULL:
+            reserve = mode if mode is Preallocation.FALLOC else Preallocation.OFF
             # What was freed before may hold old data still.
             if (reused := min(node.data.size, host + size) - host) > 0:
-                node.data.zero(host, reused)
+                node.data.zero(host, reused, unmap=mode is Preallocation.METADATA)
             if host + size > node.data.size:
-                node.data.resize(host + size)
-        elif mode is Preallocation.FALLOC:
-            if host + size > node.data.size:
-                node.data.resize(host + size, preallocate=Preallocation.FALLOC)
-            else:
-                node.data.zero(host, size, unmap=False)
+                node.data.resize(host + size, preallocate=reserve)
         else:
             for at in range(host, host + size, _PIECE):
                 node.data.push(at, [zeros(min(_PIECE, host + size - at))])

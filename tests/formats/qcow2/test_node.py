@@ -1,0 +1,100 @@
+"""What a qcow2 node promises beyond reading back what was written."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from blockkit.block.report import Repair
+from blockkit.errors import CorruptImageError, NodeIOError, UnsupportedOperationError, UsageError
+from blockkit.formats.qcow2.header import read_header
+from blockkit.formats.qcow2.node import Qcow2Node
+from blockkit.formats.qcow2.schema import Incompatible
+from blockkit.testing.memory import MemoryNode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Image = Callable[..., MemoryNode]
+
+CLUSTER = 4096
+
+
+def dirty(file: MemoryNode) -> bool:
+    return bool(read_header(file).incompatible & Incompatible.DIRTY)
+
+
+def test_zeroing_fast_writes_nothing_when_it_cannot_do_all_of_it(image: Image) -> None:
+    with Qcow2Node(image(CLUSTER * 4, cluster_size=CLUSTER), read_only=False) as node:
+        node.write(0, b"d" * CLUSTER * 4)
+        for offset, length in ((CLUSTER, CLUSTER + 5), (CLUSTER - 5, CLUSTER + 5), (7, 9)):
+            with pytest.raises(UnsupportedOperationError):
+                node.zero(offset, length, fast=True)
+            assert node.read(0, CLUSTER * 4) == b"d" * CLUSTER * 4
+        node.zero(CLUSTER, CLUSTER, fast=True)
+        assert node.read(CLUSTER, CLUSTER) == bytes(CLUSTER)
+        node.zero(CLUSTER + 5, 90, fast=True)
+
+
+def test_new_clusters_hold_zeros_around_what_was_written(image: Image) -> None:
+    class Keeping(MemoryNode):
+        def _discard(self, offset: int, length: int) -> None:
+            return
+
+    file = Keeping(image(CLUSTER * 4, cluster_size=CLUSTER).data, grows=True)
+    with Qcow2Node(file, read_only=False) as node:
+        node.write(0, b"old!" * CLUSTER)
+        node.discard(0, CLUSTER * 4)
+        node.flush()
+        node.write(100, b"new")
+        assert node.read(0, CLUSTER) == (bytes(100) + b"new").ljust(CLUSTER, b"\0")
+
+
+def test_a_dirty_image_takes_no_writes_and_stays_dirty(image: Image) -> None:
+    file = image(1 << 20, cluster_size=CLUSTER, lazy_refcounts=True)
+    Qcow2Node(file, read_only=False).write(0, b"x")
+    assert dirty(file)
+    with Qcow2Node(file, read_only=False) as node:
+        with pytest.raises(CorruptImageError, match="not closed"):
+            node.write(0, b"y")
+    assert dirty(file)
+
+
+def test_a_check_sees_lazy_counts_and_the_next_write_is_dirty_again(image: Image) -> None:
+    file = image(1 << 20, cluster_size=CLUSTER, lazy_refcounts=True)
+    with Qcow2Node(file, read_only=False) as node:
+        node.write(0, b"x" * CLUSTER * 9)
+        assert node.check(Repair.NONE).clean
+        assert not dirty(file)
+        node.write(CLUSTER * 20, b"x" * CLUSTER)
+        assert dirty(file)
+    assert not dirty(file)
+
+
+def test_the_dirty_bit_that_could_not_be_set_is_set_before_anything_else(image: Image) -> None:
+    class Once(MemoryNode):
+        failing = True
+
+        def _writev(self, offset: int, buffers: list[memoryview], fua: bool) -> None:
+            if self.failing:
+                raise NodeIOError("told to fail")
+            super()._writev(offset, buffers, fua)
+
+    file = Once(image(1 << 20, cluster_size=CLUSTER, lazy_refcounts=True).data, grows=True)
+    node = Qcow2Node(file, read_only=False)
+    with pytest.raises(NodeIOError):
+        node.write(0, b"x")
+    file.failing = False
+    node.write(0, b"x")
+    node.flush()
+    assert dirty(file)
+    node.close()
+    assert not dirty(file)
+
+
+def test_what_is_not_one_cluster_compressed_is_refused(image: Image) -> None:
+    with Qcow2Node(image(1 << 20, cluster_size=CLUSTER), read_only=False) as node:
+        for data in (b"", b"x" * (CLUSTER + 1)):
+            with pytest.raises(UsageError):
+                node.write_compressed(0, data)

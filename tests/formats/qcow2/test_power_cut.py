@@ -265,6 +265,15 @@ def test_any_mix_of_requests(
     prove(file, steps=steps, rng=rng, backing=backing, judge=judge)
 
 
+@pytest.mark.parametrize("compat", ["1.1", "0.10"])
+def test_growing_over_a_longer_backing_file(compat: str, image: Callable[..., MemoryNode]) -> None:
+    rng = random.Random(8)
+    backing = b"".join(tag(1 << 20, s) for s in range(4096 // SECTOR * 200))
+    file = image(4096 * 20 + 3 * SECTOR, cluster_size=4096, compat=compat)
+    steps = ["write", "flush", "grow", "write", "grow", "shrink", "grow", "flush", "write", "shrink", "grow"]
+    prove(file, steps=steps, rng=rng, backing=backing, samples=6)
+
+
 @pytest.mark.parametrize("lazy", [False, True])
 def test_the_refcount_table_moves(lazy: bool, image: Callable[..., MemoryNode], judge: Judge) -> None:
     # One cluster of table counts 64 blocks of 64 clusters of 512 bytes: 2 MiB.

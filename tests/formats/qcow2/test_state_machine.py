@@ -34,6 +34,13 @@ SPOT = st.tuples(st.floats(0, 1, exclude_max=True), st.integers(-2, 2), st.boole
 LENGTH = st.sampled_from([1, 511, 512, 513]) | st.integers(1, 5000)
 
 
+class Keeping(MemoryNode):
+    """A file that takes no hints: what is discarded stays, for whoever forgets to write over it."""
+
+    def _discard(self, offset: int, length: int) -> None:
+        return
+
+
 class Disk(RuleBasedStateMachine):
     """A qcow2 node beside a bytearray."""
 
@@ -86,7 +93,7 @@ class Disk(RuleBasedStateMachine):
             preallocation="off" if under else preallocation,  # type: ignore[arg-type]
             backing_file="under" if under else None,
         )
-        self.file, self.cache = MemoryNode(grows=True), tables * (cluster + 512)
+        self.file, self.cache = Keeping(grows=True), tables * (cluster + 512)
         create(self.file, size, options)
         self.cluster, self.below = cluster, None
         self.model = bytearray(size)

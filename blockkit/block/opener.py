@@ -316,6 +316,8 @@ def _pop_flag(tree: Tree, key: str, default: bool) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Flag:
+    """A switch as text, to be read like one of a driver's options."""
+
     value: bool
 
 

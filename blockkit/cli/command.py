@@ -111,7 +111,8 @@ class ImageCommand(WithHelp):
         try:
             return super().invoke(ctx)
         except BlockkitError as error:
-            if self.failure_code is not None:
+            # An error that has its own code already knows better.
+            if self.failure_code is not None and "exit_code" not in vars(error):
                 error.exit_code = self.failure_code
             raise
         except click.UsageError as error:

@@ -42,7 +42,7 @@ def open_named(
         from blockkit.options import parse_dotted
 
         tree = parse_dotted(name)
-    return open_image(
+    node = open_image(
         tree,  # type: ignore[arg-type]
         format=fmt,
         read_only=read_only,
@@ -51,6 +51,11 @@ def open_named(
         cache=cache,
         backing=backing,
     )
+    if not read_only and fmt is None and not image_opts and node.driver == "raw":
+        warn(
+            f"{name}: the format was guessed to be raw, so writes to the first block are restricted; -f raw lifts that"
+        )
+    return node
 
 
 def policy_named(text: str) -> ImplicitPolicy:
@@ -72,3 +77,10 @@ def creation_options(texts: tuple[str, ...]) -> dict[str, str]:
     for text in texts:
         found.update(parse_dotted(text))
     return found
+
+
+def warn(text: str) -> None:
+    """Print one line to standard error."""
+    import click
+
+    click.echo(f"blockkit: warning: {text}", err=True)

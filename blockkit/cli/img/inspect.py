@@ -1,0 +1,90 @@
+"""``blockkit img inspect``."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from blockkit.cli.command import ImageCommand
+from blockkit.cli.images import open_named
+from blockkit.cli.parameters import format_option, image_argument, opening, output_option
+from blockkit.cli.terminal import BOLD, CYAN, paint
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from blockkit.schema import Structure
+
+
+@click.command(
+    "inspect",
+    cls=ImageCommand,
+    help="List every on-disk structure of IMAGE with the offset, value and meaning of each field. "
+    "With STRUCTURE, only those whose name has that word in it.",
+    examples=(
+        "blockkit img inspect disk.qcow2",
+        "blockkit img inspect disk.qcow2 header",
+        "blockkit img inspect --output json disk.qcow2 'l2 table'",
+    ),
+)
+@image_argument()
+@click.argument("structures", nargs=-1, metavar="[STRUCTURE]...")
+@format_option()
+@output_option
+@opening
+def command(
+    image: str,
+    structures: tuple[str, ...],
+    fmt: str | None,
+    output: str,
+    share: bool,
+    image_opts: bool,
+    policy: str,
+) -> None:
+    """Print structures as they are read."""
+    from blockkit.img.inspect import inspect
+
+    with open_named(image, fmt, image_opts=image_opts, share=share, policy=policy, backing=False) as node:
+        found = inspect(node, structures)
+        if output == "json":
+            _print_json(found)
+        else:
+            _print_tables(found)
+
+
+def _print_json(found: Iterator[Structure]) -> None:
+    import json
+
+    from blockkit.img.inspect import as_json
+
+    separator = "[\n"
+    for structure in found:
+        sys.stdout.write(separator + json.dumps(as_json(structure), ensure_ascii=False))
+        separator = ",\n"
+    sys.stdout.write("[]\n" if separator == "[\n" else "\n]\n")
+
+
+def _print_tables(found: Iterator[Structure]) -> None:
+    from blockkit.img.inspect import plain
+
+    first = True
+    for structure in found:
+        title = f"{structure.name} at {structure.offset:#x}, {structure.size} bytes"
+        lines = ["" if first else "\n", paint(title, BOLD), "\n"]
+        first = False
+        width = max((len(field.name) for field in structure.fields), default=0)
+        for offset, size, name, value, meaning in structure.fields:
+            shown = _shown(plain(value))
+            lines.append(
+                f"  {offset:#012x} {size:>4}  {paint(name.ljust(width), CYAN)}  {shown:<20}  {meaning}".rstrip()
+            )
+            lines.append("\n")
+        sys.stdout.write("".join(lines))
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, int) and not isinstance(value, bool) and value > 9:
+        return f"{value} ({value:#x})"
+    return "-" if value is None else str(value)

@@ -1,0 +1,66 @@
+"""``blockkit img measure``."""
+
+from __future__ import annotations
+
+import click
+
+from blockkit.cli.command import ImageCommand, option
+from blockkit.cli.images import creation_options, open_named
+from blockkit.cli.output import print_json
+from blockkit.cli.parameters import FORMAT, SIZE, format_option, image_argument, opening, output_option
+
+
+@click.command(
+    "measure",
+    cls=ImageCommand,
+    help="Tell how large a new image would be that holds what IMAGE holds, or an empty disk of --size bytes.",
+    examples=(
+        "blockkit img measure -O qcow2 disk.raw",
+        "blockkit img measure -O qcow2 -o cluster_size=2M --size 1T",
+    ),
+)
+@image_argument(required=False)
+@format_option()
+@option("-O", "output_format", type=FORMAT, default="raw", show_default=True, help="Format of the new image.")
+@option("-o", "options", multiple=True, metavar="NAME=VALUE,...", help="Its creation options.")
+@option("-s", "--size", type=SIZE, help="Size of the disk, in place of an image.")
+@option("-l", "--snapshot-name", "snapshot", metavar="SNAPSHOT", help="Not supported.")
+@output_option
+@opening
+def command(
+    image: str | None,
+    fmt: str | None,
+    output_format: str,
+    options: tuple[str, ...],
+    size: int | None,
+    snapshot: str | None,
+    output: str,
+    share: bool,
+    image_opts: bool,
+    policy: str,
+) -> None:
+    """Measure and print."""
+    if snapshot is not None:
+        raise click.UsageError(f"-l {snapshot!r}: internal snapshots cannot be measured")
+    if any(word in ("help", "?") for text in options for word in text.split(",")):
+        from blockkit.cli.img.create import print_option_help
+
+        print_option_help(output_format)
+        return
+    if (image is None) == (size is None):
+        raise click.UsageError("either an image or --size is needed, and not both")
+    from blockkit.img.measure import measure
+
+    chosen = creation_options(options)
+    if size is not None:
+        found = measure(output_format, chosen, size)
+    else:
+        assert image is not None, "one of the two is there"
+        with open_named(image, fmt, image_opts=image_opts, share=share, policy=policy) as node:
+            found = measure(output_format, chosen, node)
+    if output == "json":
+        print_json(found.as_json())
+        return
+    click.echo(f"required size: {found.required}\nfully allocated size: {found.fully_allocated}")
+    if found.bitmaps is not None:
+        click.echo(f"bitmaps size: {found.bitmaps}")

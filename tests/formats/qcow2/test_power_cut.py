@@ -52,9 +52,13 @@ class History:
     """All guest operations of one run, and what may be seen after a power cut at any moment of it."""
 
     size: int
-    initial: Callable[[int], bytes]
+    below: Callable[[int], bytes]
     changes: list[Change] = field(default_factory=list)
     flushes: list[tuple[int, int, int]] = field(default_factory=list)
+
+    def initial(self, sector: int) -> bytes:
+        """Return what a sector holds at first; what the backing has behind the end must never show."""
+        return self.below(sector) if sector < self.size // SECTOR else ZERO
 
     def current(self, sector: int) -> frozenset[bytes]:
         for change in reversed(self.changes):
@@ -138,7 +142,7 @@ class Guest:
             self.note(start, {s: frozenset([ZERO]) for s in range(old, node.size // SECTOR)})
         elif kind == "shrink" and node.size > 100 * SECTOR:
             old, new = node.size // SECTOR, (node.size // SECTOR) * 3 // 4
-            values = {s: self.history.current(s) | {ZERO, self.history.initial(s)} for s in range(new, old)}
+            values = {s: self.history.current(s) | {ZERO, self.history.below(s)} for s in range(new, old)}
             node.resize(new * SECTOR)
             self.note(start, values)
 

@@ -190,3 +190,64 @@ def test_resizing_beside_writers_leaves_their_blocks_alone(image: Callable[..., 
         for block in owner.blocks:
             owner.look(block)
     check(node)
+
+
+def test_shrinking_waits_for_a_write_that_is_on_its_way(image: Callable[..., MemoryNode]) -> None:
+    begun, go = threading.Event(), threading.Event()
+
+    class Slow(MemoryNode):
+        def _writev(self, offset: int, buffers: list[memoryview], fua: bool) -> None:
+            if b"slow" in bytes(buffers[0][:4]):
+                begun.set()
+                assert go.wait(30)
+            super()._writev(offset, buffers, fua)
+
+        def _discard(self, offset: int, length: int) -> None:
+            return
+
+    file = Slow(image(64 * BLOCK, cluster_size=BLOCK).data, grows=True)
+    node = Qcow2Node(file, read_only=False)
+    node.write(0, b"a" * 64 * BLOCK)
+    node.flush()
+    writer = threading.Thread(target=node.write, args=(40 * BLOCK, b"slow" * (BLOCK // 4)))
+    shrinker = threading.Thread(target=node.resize, args=(32 * BLOCK,))
+    writer.start()
+    assert begun.wait(30)
+    shrinker.start()
+    # Were it not to wait, the cluster would be free by now, and in use again.
+    shrinker.join(0.2)
+    assert shrinker.is_alive()
+    go.set()
+    writer.join(30)
+    shrinker.join(30)
+    node.resize(64 * BLOCK)
+    node.write(32 * BLOCK, b"b" * 32 * BLOCK)
+    assert node.read(0, 64 * BLOCK) == b"a" * 32 * BLOCK + b"b" * 32 * BLOCK
+    check(node)
+
+
+def test_a_stale_compressed_cluster_is_read_again_not_called_corrupt(image: Callable[..., MemoryNode]) -> None:
+    class Interrupted(MemoryNode):
+        meanwhile: Callable[[], object] | None = None
+
+        def _readv(self, offset: int, buffers: list[memoryview]) -> None:
+            if self.meanwhile is not None:
+                meanwhile, self.meanwhile = self.meanwhile, None
+                meanwhile()
+            super()._readv(offset, buffers)
+
+    file = Interrupted(image(64 * 4096, cluster_size=4096).data, grows=True)
+    node = Qcow2Node(file, read_only=False)
+    encoded = node.compress(b"old!" * 1024)
+    assert encoded is not None
+    node.write_compressed(0, encoded)
+    node.flush()
+
+    def meanwhile() -> None:
+        node.write(0, b"new!" * 1024)
+        node.flush()
+        node.write(4096, b"\xff" * 4096 * 8)
+
+    file.meanwhile = meanwhile
+    assert node.read(0, 4096) == b"new!" * 1024
+    check(node)

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 MAX_CLUSTERS: Final = 1 << 30
 
 #: Bytes of tables read beyond twice the file size before an image is given up: only tables that overlap get there.
-_SPARE_BUDGET: Final = 512 * MiB
+_SPARE_BUDGET: Final = 64 * MiB
 
 #: Tables are read in pieces of this many bytes.
 _PIECE: Final = 1 << 18

@@ -126,7 +126,8 @@ def _read_entry(file: Node, index: int, offset: int, end: int, any_extra: bool) 
     inside(size)
     vm_state_size, disk_size = fixed.vm_state_size, None
     if extra_size >= 8:
-        extra = SnapshotExtra.parse(data[FIXED_SIZE : FIXED_SIZE + 16], offset=offset + FIXED_SIZE)
+        known = data[FIXED_SIZE : FIXED_SIZE + V3_EXTRA_SIZE].ljust(V3_EXTRA_SIZE, b"\0")
+        extra = SnapshotExtra.parse(known, offset=offset + FIXED_SIZE)
         vm_state_size = extra.vm_state_size_large
         if extra_size >= V3_EXTRA_SIZE:
             disk_size = extra.disk_size

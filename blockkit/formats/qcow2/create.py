@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from array import array
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
@@ -85,7 +86,7 @@ def judge(options: CreateOptions, size: int) -> Geometry:
         limit = min((schema.MAX_L1_SIZE // 8) << geometry.l2_span_bits, schema.MAX_VIRTUAL_SIZE)
         raise OptionError(f"size {size} is more than {limit}, the most there can be with clusters of {1 << bits}")
     if options.backing_file is not None:
-        length = len(options.backing_file.encode())
+        length = len(os.fsencode(options.backing_file))
         if not 0 < length <= schema.MAX_BACKING_NAME_SIZE:
             raise OptionError(f"backing_file has {length} bytes, not from 1 to {schema.MAX_BACKING_NAME_SIZE}")
         if options.preallocation != "off":
@@ -125,6 +126,7 @@ def create(file: Node, size: int, options: CreateOptions) -> None:
     file.push(block_at << bits, [memoryview(encode_counts(counts, geometry.refcount_order))])
     if l1_clusters:
         file.push(l1_at << bits, [memoryview(bytes(l1_clusters * cluster_size))])
+    file.flush()
     file.push(0, [memoryview(image.ljust(cluster_size, b"\0"))])
 
     mode = Preallocation(options.preallocation)
@@ -186,7 +188,7 @@ def new_header(
             for kind, bit, name in schema.FEATURE_NAMES
         )
         extensions.append(Extension(ExtensionType.FEATURE_NAMES, names))
-    backing = options.backing_file.encode() if options.backing_file is not None else None
+    backing = os.fsencode(options.backing_file) if options.backing_file is not None else None
     header = HeaderCluster(fixed, additional, extensions, backing)
     try:
         header.build()

@@ -6,17 +6,12 @@ sparse: metadata is about one cluster in eight thousand, and comes in small grou
 
 from __future__ import annotations
 
-from blockkit.errors import CorruptImageError
-
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _CHUNK_BITS = 12
-#: Chunks kept, about 80 MiB. An image whose metadata touches more than this covers 32 TiB with clusters of 64 KiB, and
-#: more than an L1 table can map with clusters of 512 bytes; only a hostile one does.
-_MAX_CHUNKS = 1 << 17
 _CHUNK = 1 << _CHUNK_BITS
 _MASK = _CHUNK - 1
 

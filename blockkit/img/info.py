@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from blockkit.block.facets import HasFacts
 from blockkit.block.facts import ImageFacts
@@ -17,11 +17,10 @@ if TYPE_CHECKING:
     from blockkit.block.node import Node
 
 #: Disks are counted in whole sectors of this many bytes, as QEMU does.
-SECTOR = 512
+SECTOR: Final = 512
 
 
-@dataclass(frozen=True, slots=True)
-class ImageInfo:
+class ImageInfo(NamedTuple):
     """One image.
 
     Attributes:
@@ -39,7 +38,7 @@ class ImageInfo:
     virtual_size: int
     actual_size: int | None
     facts: ImageFacts
-    specific: Mapping[str, object] = field(default_factory=dict)
+    specific: Mapping[str, object] = MappingProxyType({})
     full_backing: str | None = None
 
 

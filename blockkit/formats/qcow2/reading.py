@@ -1,0 +1,306 @@
+"""Reading a qcow2 image: where its bytes are.
+
+No lock is taken (see :mod:`blockkit.formats.qcow2.mapping`), except to load a table that is not in memory.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from blockkit.block.bases import FormatNode
+from blockkit.block.node import Cap, Extent, Kind, Limits
+from blockkit.block.ranges import RangeLock
+from blockkit.errors import CorruptImageError, ImageError
+from blockkit.formats.qcow2.codecs import Codec, codec_for
+from blockkit.formats.qcow2.extents import table_columns, table_extents
+from blockkit.formats.qcow2.header import read_header
+from blockkit.formats.qcow2.metadata import Metadata
+from blockkit.formats.qcow2.schema import COMPRESSED, MAX_HOST_OFFSET, OFFSET_MASK, ZERO
+
+if TYPE_CHECKING:
+    from array import array
+    from collections.abc import Iterator
+
+    from blockkit.block.facts import ImageFacts
+    from blockkit.block.node import Node
+    from blockkit.formats.qcow2.header import HeaderCluster
+    from blockkit.formats.qcow2.mapping import L2Table
+
+#: Decoded clusters kept, so that small sequential reads do not decode the same cluster again and again.
+_MAX_DECODED = 8
+
+
+class Qcow2Reader(FormatNode):
+    """The part of an open qcow2 image that finds bytes and decodes them.
+
+    Args:
+        file: What holds the image; closed with this node.
+        header: What :func:`~blockkit.formats.qcow2.header.read_header` gave; read from ``file`` if None.
+        backing: The backing node; opened by the caller, as the policy allows.
+        read_only: Refuse writes.
+        cache_size: Bytes of L2 tables to keep in memory.
+        compression_level: For clusters written compressed; None is the fast default.
+    """
+
+    driver = "qcow2"
+    size: int = 0
+
+    def __init__(
+        self,
+        file: Node,
+        header: HeaderCluster | None = None,
+        *,
+        backing: Node | None = None,
+        read_only: bool = True,
+        cache_size: int = 32 << 20,
+        compression_level: int | None = None,
+    ) -> None:
+        super().__init__(file, backing=backing, read_only=read_only)
+        self.header = header if header is not None else read_header(file)
+        self.data: Node = file
+        geometry = self.header.geometry
+        self.size = self.header.fixed.size
+        # How far clusters may be mapped: the size, except while that is about to change.
+        self._reach = self.size
+        self._resizing = threading.Lock()
+        self._bits = geometry.cluster_bits
+        self._cluster_size = geometry.cluster_size
+        self._cluster_mask = geometry.cluster_size - 1
+        self._l2_bits = geometry.l2_bits
+        self._l2_mask = geometry.l2_entries - 1
+        # Bits that make an entry anything but plain data or nothing. Version 2 has no zero clusters.
+        self._special = COMPRESSED | (ZERO if self.header.fixed.version >= 3 else 0)
+        self._cache_size, self._compression_level = cache_size, compression_level
+        self._grows = Cap.GROW in self.data.caps
+        self._codec: Codec | None = None
+        self._decoded: dict[tuple[int, int], bytes] = {}
+        self._arena = (0, 0)
+        self._load()
+
+    def _load(self) -> None:
+        """Set up, from the header, everything that is read from the file."""
+        self.metadata = Metadata(
+            self.file,
+            self.data,
+            self.header,
+            writable=not self.read_only,
+            cache_size=self._cache_size,
+            released=self._bump_generation,
+        )
+        self._mapping = self.metadata.mapping
+        self._tables = self._mapping.tables
+        self._lock = self.metadata.lock
+        self._ranges = RangeLock(self._lock)
+
+    def _bump_generation(self) -> None:
+        self._generation += 1
+        self._decoded.clear()
+        # What is left of it may lie in a cluster that is free now.
+        self._arena = (0, 0)
+
+    # -- what it is ----------------------------------------------------------------------------------------
+
+    @property
+    def limits(self) -> Limits:
+        size = self._cluster_size
+        return Limits(zero_granularity=size, discard_granularity=size, optimal_transfer=size)
+
+    @property
+    def caps(self) -> Cap:
+        if self.read_only:
+            return Cap(0)
+        caps = Cap.WRITE | Cap.DISCARD | Cap.RESIZE | Cap.ZERO
+        return caps | Cap.FAST_ZERO if self.header.fixed.version >= 3 else caps
+
+    @property
+    def children(self) -> dict[str, Node]:
+        children = dict(super().children)
+        if self.data is not self.file:
+            children["data_file"] = self.data
+        return children
+
+    def describe(self) -> dict[str, object]:
+        from blockkit.formats.qcow2.facts import describe
+
+        return describe(self.file, self.header)
+
+    def facts(self) -> ImageFacts:
+        """Return what the metadata says about the image."""
+        from blockkit.formats.qcow2.facts import facts
+
+        return facts(self.file, self.header)
+
+    def mostly_holes(self) -> bool:
+        """Tell whether the metadata is preallocated, so that looking for holes in the file is worth it."""
+        from blockkit.formats.qcow2.facts import mostly_holes
+
+        return mostly_holes(self.file, self.header)
+
+    @property
+    def cluster_size(self) -> int:
+        """Bytes of a cluster."""
+        return self._cluster_size
+
+    # -- where bytes are -----------------------------------------------------------------------------------
+
+    def _map(self, offset: int, length: int) -> Extent:
+        cluster = offset >> self._bits
+        l1_index = cluster >> self._l2_bits
+        table = self._tables.get(l1_index) or self._load_table(l1_index)
+        if table is None:
+            span = ((l1_index + 1) << self._l2_bits + self._bits) - offset
+            return Extent(offset, min(length, span), Kind.UNALLOCATED)
+        table.used = True
+        entries = table.entries
+        index = cluster & self._l2_mask
+        entry = entries[index]
+        within = offset & self._cluster_mask
+        room = self._cluster_size - within
+        if not entry & self._special:
+            host = entry & OFFSET_MASK
+            if host:
+                if host & self._cluster_mask:
+                    raise self._bad_entry(table, index, "not the offset of a cluster")
+                if room < length:
+                    # Join neighbours that follow in the file too.
+                    step, last = self._cluster_size, self._l2_mask
+                    while room < length and index < last and entries[index + 1] == entry + step:
+                        entry += step
+                        index += 1
+                        room += step
+                return Extent(offset, room if room < length else length, Kind.DATA, self.data, host + within)
+            if entry:
+                raise self._bad_entry(table, index, "neither data nor empty")
+            return Extent(offset, min(length, self._run(entries, index, room, length)), Kind.UNALLOCATED)
+        if entry & COMPRESSED:
+            return Extent(offset, min(length, room), Kind.ENCODED, self, offset)
+        host = entry & OFFSET_MASK
+        if not host:
+            return Extent(offset, min(length, self._run(entries, index, room, length)), Kind.ZERO)
+        if host & self._cluster_mask:
+            raise self._bad_entry(table, index, "not the offset of a cluster")
+        return Extent(offset, min(length, room), Kind.ZERO, self.data, host + within)
+
+    def _read(self, offset: int, length: int) -> bytes:
+        # The way of small requests: one plain cluster, without an Extent in between.
+        cluster = offset >> self._bits
+        generation = self._generation
+        table = self._tables.get(cluster >> self._l2_bits)
+        within = offset & self._cluster_mask
+        if table is not None and within + length <= self._cluster_size:
+            entry = table.entries[cluster & self._l2_mask]
+            host = entry & OFFSET_MASK
+            if host and not entry & self._special and not host & self._cluster_mask:
+                table.used = True
+                data = self.data.pull_bytes(host + within, length)
+                if self._generation == generation:
+                    return data
+        return super()._read(offset, length)
+
+    def _run(self, entries: array[int], index: int, room: int, length: int) -> int:
+        """Extend ``room`` bytes from ``index`` over entries equal to that one."""
+        entry, step, last = entries[index], self._cluster_size, self._l2_mask
+        while room < length and index < last and entries[index + 1] == entry:
+            index += 1
+            room += step
+        return room
+
+    def _load_table(self, l1_index: int) -> L2Table | None:
+        if not self._mapping.l1[l1_index]:
+            return None
+        try:
+            with self._lock:
+                return self._mapping.load(l1_index)
+        except ImageError as error:
+            raise error.in_image(self.filename)  # noqa: B904 - it is the same error
+
+    def _bad_entry(self, table: L2Table, index: int, problem: str) -> CorruptImageError:
+        return CorruptImageError(
+            f"entry {index} is {table.entries[index]:#x}, {problem}", where="qcow2 L2 table", offset=table.offset
+        ).in_image(self.filename)
+
+    def _extents(self, offset: int, length: int) -> Iterator[Extent]:
+        end = offset + length
+        l1, span_bits = self._mapping.l1, self._bits + self._l2_bits
+        while offset < end:
+            l1_index = offset >> span_bits
+            table = self._tables.get(l1_index) or self._load_table(l1_index)
+            stop = min(end, (l1_index + 1) << span_bits)
+            if table is None:
+                # Whole runs of empty L1 entries at once.
+                while stop < end and not l1[stop >> span_bits]:
+                    stop = min(end, stop + (1 << span_bits))
+                yield Extent(offset, stop - offset, Kind.UNALLOCATED)
+            else:
+                yield from table_extents(
+                    table.entries,
+                    l1_index << span_bits,
+                    offset,
+                    stop,
+                    cluster_bits=self._bits,
+                    special=self._special,
+                    data=self.data,
+                    node=self,
+                    table_offset=table.offset,
+                )
+            offset = stop
+
+    def data_columns(self, offset: int, end: int) -> tuple[int, list[int], list[int], list[int]] | None:
+        """Return the runs of plain data that the table of ``offset`` maps; see MapsInBulk."""
+        span_bits = self._bits + self._l2_bits
+        l1_index = offset >> span_bits
+        table = self._tables.get(l1_index) or self._load_table(l1_index)
+        stop = min(end, (l1_index + 1) << span_bits)
+        if table is None:
+            return stop, [], [], []
+        base = l1_index << span_bits
+        columns = table_columns(table.entries, base, offset, stop, cluster_bits=self._bits, special=self._special)
+        return None if columns is None or self.backing is not None else (stop, *columns)
+
+    # -- compressed clusters -------------------------------------------------------------------------------
+
+    def _get_codec(self) -> Codec:
+        if self._codec is None:
+            self._codec = codec_for(self.header.compression_type, self._compression_level)
+        return self._codec
+
+    def _read_encoded(self, extent: Extent, buffers: list[memoryview]) -> None:
+        offset = extent.offset
+        data = memoryview(self._decoded_cluster(offset >> self._bits))[offset & self._cluster_mask :]
+        for buf in buffers:
+            buf[:] = data[: len(buf)]
+            data = data[len(buf) :]
+
+    def _decoded_cluster(self, cluster: int) -> bytes:
+        generation = self._generation
+        table = self._tables.get(cluster >> self._l2_bits) or self._load_table(cluster >> self._l2_bits)
+        entry = table.entries[cluster & self._l2_mask] if table is not None else 0
+        if not entry & COMPRESSED:
+            # Rewritten since it was mapped: an overlapping request won.
+            buf = bytearray(self._cluster_size)
+            inside = min(len(buf), self.size - (cluster << self._bits))
+            self._readv(cluster << self._bits, [memoryview(buf)[:inside]])
+            return bytes(buf)
+        key = (generation, entry)
+        data = self._decoded.get(key)
+        if data is None:
+            host, available = self.header.geometry.compressed_range(entry)
+            if host > MAX_HOST_OFFSET or host >= self.data.size:
+                raise CorruptImageError(
+                    f"compressed data of guest cluster {cluster:#x} lies at {host:#x}, behind the end of the file",
+                    where="qcow2 L2 table",
+                    offset=table.offset if table is not None else None,
+                ).in_image(self.filename)
+            try:
+                data = self._get_codec().decode(self.data.pull_bytes(host, available), self._cluster_size)
+            except CorruptImageError as error:
+                if self._generation == generation:
+                    raise error.in_image(self.filename)  # noqa: B904 - it is the same error
+                # It was freed and used for something else meanwhile; whoever asked sees that too and asks again.
+                return bytes(self._cluster_size)
+            decoded = self._decoded
+            if len(decoded) >= _MAX_DECODED:
+                decoded.clear()
+            decoded[key] = data
+        return data

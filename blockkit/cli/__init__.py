@@ -19,9 +19,12 @@ def main() -> int:
     from blockkit.cli.startup import delay_imports
 
     delay_imports()
-    from blockkit.cli.run import run
+    try:
+        from blockkit.cli.run import run
 
-    code = run()
+        code = run()
+    except KeyboardInterrupt:
+        return 130  # while it was still loading
     # The process ends: what is alive now need not be searched for cycles once more.
     gc.freeze()
     return code

@@ -19,6 +19,7 @@ def open_named(
     cache: str = "writeback",
     read_only: bool = True,
     backing: bool = True,
+    options: dict[str, str] | None = None,
 ) -> Node:
     """Open an image as the options that commands share say.
 
@@ -31,6 +32,7 @@ def open_named(
         cache: ``-t`` or ``-T``.
         read_only: Refuse writes.
         backing: Open backing files.
+        options: Options of the format's driver.
 
     Raises:
         BlockkitError: it cannot be opened; the message names it.
@@ -50,12 +52,21 @@ def open_named(
         share=share,
         cache=cache,
         backing=backing,
+        options=options,
     )
     if not read_only and fmt is None and not image_opts and node.driver == "raw":
         warn(
             f"{name}: the format was guessed to be raw, so writes to the first block are restricted; -f raw lifts that"
         )
     return node
+
+
+def takes_option(driver: str, name: str) -> bool:
+    """Tell whether the driver of a format has an option called ``name``."""
+    from blockkit.formats import format_driver
+    from blockkit.options import option_names
+
+    return name in option_names(format_driver(driver).Options)
 
 
 def policy_named(text: str) -> ImplicitPolicy:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from typing import TYPE_CHECKING, Final
@@ -27,15 +28,17 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """
     if f"_{PROGRAM.upper()}_COMPLETE" in os.environ:
         root.main(prog_name=PROGRAM)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Names of files are bytes, and come out as they went in.
+        sys.stdout.reconfigure(errors="surrogateescape")
     settings = Settings()
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         code = _invoke(words, settings)
         sys.stdout.flush()
     except BrokenPipeError:
-        # Whoever read our output has seen enough. The interpreter must not try to flush again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return PIPE_CLOSED
+        _drop_output()
+        return PIPE_CLOSED  # whoever read our output has seen enough
     except (KeyboardInterrupt, click.Abort):
         _complain("interrupted")
         return INTERRUPTED
@@ -56,8 +59,18 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if settings.debug:
             raise
+        if isinstance(error, OSError):
+            _drop_output()
         return _unexpected(error)
     return code
+
+
+def _drop_output() -> None:
+    """Keep the interpreter from trying once more, at its end, to write what could not be written."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _invoke(words: list[str], settings: Settings) -> int:

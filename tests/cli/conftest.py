@@ -52,15 +52,20 @@ def img(cli: Callable[..., Result]) -> Callable[..., Result]:
 
 
 @pytest.fixture
-def process() -> Callable[..., subprocess.Popen[bytes]]:
-    """``process("img", "info", path)`` starts ``python -m blockkit``."""
+def environment() -> dict[str, str]:
+    """What a new interpreter needs to find this blockkit."""
+    return {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+@pytest.fixture
+def process(environment: dict[str, str]) -> Callable[..., subprocess.Popen[bytes]]:
+    """``process("img", "info", path)`` starts ``python -m blockkit``; ``env`` adds to its environment."""
     started: list[subprocess.Popen[bytes]] = []
 
-    def start(*words: object, **options: object) -> subprocess.Popen[bytes]:
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    def start(*words: object, env: dict[str, str] | None = None, **options: object) -> subprocess.Popen[bytes]:
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         argv = [sys.executable, "-m", "blockkit", *map(str, words)]
-        child = subprocess.Popen(argv, env=environment, **(pipes | options))  # type: ignore[call-overload]
+        child = subprocess.Popen(argv, env=environment | (env or {}), **(pipes | options))  # type: ignore[call-overload]
         started.append(child)
         return child
 

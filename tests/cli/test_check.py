@@ -103,3 +103,17 @@ def test_an_image_that_is_none_does_not_look_like_leaks(tmp_path: Path, img: Cal
     path = tmp_path / "a.qcow2"
     path.write_bytes(b"QFI\xfb" + bytes(600))
     assert img("check", "-f", "qcow2", path).code == 1
+
+
+@pytest.mark.interop
+@pytest.mark.parametrize("bits", [1, 2, 3])
+@pytest.mark.parametrize("repair", [(), ("-r", "leaks"), ("-r", "all")])
+def test_marked_images_are_checked_and_unmarked_as_by_qemu_img(
+    bits: int, repair: tuple[str, ...], image: Path, img: Callable, theirs: Callable
+) -> None:
+    results = []
+    for run in (theirs, img):
+        poke(image, 79, bytes([bits]))
+        result = run("check", *repair, image)
+        results.append((result.code, result.out, image.read_bytes()[79]))
+    assert results[0] == results[1]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from blockkit.cli.command import ImageCommand, option
-from blockkit.cli.images import open_named
+from blockkit.cli.images import open_named, takes_option
 from blockkit.cli.output import print_json
 from blockkit.cli.parameters import (
     cache_option,
@@ -21,6 +21,7 @@ from blockkit.cli.parameters import (
 from blockkit.cli.terminal import GREEN, RED, YELLOW, paint
 
 if TYPE_CHECKING:
+    from blockkit.block.node import Node
     from blockkit.block.report import CheckReport
 
 #: Exit codes, as scripts written for qemu-img know them.
@@ -79,21 +80,23 @@ def command(
     from blockkit.img.check import as_json, check_image
     from blockkit.img.info import format_of
 
-    node = open_named(
-        image,
-        fmt,
-        image_opts=image_opts,
-        share=share,
-        policy=policy,
-        cache=cache,
-        read_only=repair is None,
-        backing=False,
-    )
+    def open_image(fmt: str | None, **how: Any) -> Node:
+        return open_named(
+            image, fmt, image_opts=image_opts, share=share, policy=policy, cache=cache, backing=False, **how
+        )
+
+    node = open_image(fmt)
+    driver = format_of(node).driver
+    if not isinstance(format_of(node), Checkable):
+        node.close()
+        click.echo(f"blockkit: {image}: images of format {driver} have nothing to check", err=True)
+        raise click.exceptions.Exit(UNSUPPORTED)
+    if repair is not None:
+        node.close()
+        # An image that is not fit to be written is fit to be repaired.
+        options = {"repairing": "on"} if takes_option(driver, "repairing") else None
+        node = open_image(None if image_opts else driver, read_only=False, options=options)
     with node:
-        driver = format_of(node).driver
-        if not isinstance(format_of(node), Checkable):
-            click.echo(f"blockkit: {image}: images of format {driver} have nothing to check", err=True)
-            raise click.exceptions.Exit(UNSUPPORTED)
 
         def mended(report: CheckReport) -> None:
             _print_findings(report)

@@ -25,11 +25,14 @@ class Qcow2Options:
         cache_size: Bytes of L2 tables kept in memory.
         compression_level: For clusters written compressed; None is the fast default.
         repair_dirty: Rebuild the reference counts of an image that was not closed, when it is opened for writing.
+        repairing: It is opened to be checked and repaired: nothing is mended before that, and an image marked corrupt
+            is let in.
     """
 
     cache_size: int = 32 << 20
     compression_level: int | None = None
     repair_dirty: bool = True
+    repairing: bool = False
 
 
 class Qcow2Driver:
@@ -53,7 +56,7 @@ class Qcow2Driver:
         """Open the image in ``file``, and its backing file as ``opener`` allows."""
         header = read_header(file)
         read_only = file.read_only
-        if not read_only:
+        if not read_only and not options.repairing:
             if header.incompatible & Incompatible.CORRUPT:
                 raise CorruptImageError(
                     "it is marked corrupt and cannot be opened for writing; repair it first",

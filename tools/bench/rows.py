@@ -78,12 +78,22 @@ def same_content(first: str, first_format: str, second: str, second_format: str)
     return verify
 
 
+#: Run by a process of its own: what it takes to hold two answers would count as the peak of every later command.
+_COMPARE_JSON = """
+import json, subprocess, sys
+first, second = (json.loads(subprocess.check_output(json.loads(argv))) for argv in sys.argv[1:])
+sys.exit(first != second)
+"""
+
+
 def same_json(ours: Argv, peer: Argv) -> Callable[[], None]:
     """Return a check that two commands print the same JSON."""
 
     def verify() -> None:
-        if json.loads(capture(ours)) != json.loads(capture(peer)):
-            raise CommandError(f"{' '.join(ours)}: its JSON differs from the peer's")
+        try:
+            capture([sys.executable, "-c", _COMPARE_JSON, json.dumps(ours), json.dumps(peer)])
+        except CommandError as error:
+            raise CommandError(f"{' '.join(ours)}: its JSON differs from the peer's, or is none") from error
 
     return verify
 

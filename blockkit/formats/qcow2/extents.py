@@ -6,7 +6,7 @@ each. Here only entries that are not empty cost anything, and a run of clusters 
 
 from __future__ import annotations
 
-from functools import reduce
+from functools import lru_cache, reduce
 from itertools import compress
 from operator import or_
 from typing import TYPE_CHECKING
@@ -109,13 +109,15 @@ def table_columns(
     """
     size = 1 << cluster_bits
     first, last = (start - base) >> cluster_bits, ((end - 1 - base) >> cluster_bits) + 1
-    part = entries[first:last] if last - first < len(entries) else entries
+    # A list is walked five times as fast as an array, whose every look makes an integer.
+    part = (entries[first:last] if last - first < len(entries) else entries).tolist()
     values = list(filter(None, part))
     if not values:
         return [], [], []
     if reduce(or_, values) & (special | OFFSET_MASK & (size - 1)) or min(values) & OFFSET_MASK == 0:
         return None
-    places = list(compress(range(base + (first << cluster_bits), base + (last << cluster_bits), size), part))
+    begin = base + (first << cluster_bits)
+    places = [begin + place for place in compress(_places(len(entries), cluster_bits), part)]
     breaks = [
         index
         for index, (a, b, c, d) in enumerate(zip(places, places[1:], values, values[1:], strict=False), 1)
@@ -133,6 +135,12 @@ def table_columns(
         # The first cluster was entered in its middle.
         lengths[0] = min(ends[0] + size, end) - starts[0]
     return starts, lengths, targets
+
+
+@lru_cache(maxsize=2)
+def _places(entries: int, cluster_bits: int) -> list[int]:
+    """Return where each cluster of a table of so many ``entries`` starts, from the start of the first."""
+    return list(range(0, entries << cluster_bits, 1 << cluster_bits))
 
 
 def _extent(kind: Kind, run: int, run_end: int, place: int, data: Node, node: Node) -> Extent:

@@ -325,10 +325,13 @@ class Audit:
     def _table_flags(self, owners: bytearray, offset: int, times: int, entries: array[int]) -> Iterator[Flag]:
         """Yield the wrong flags of one L2 table."""
         bits = self.geometry.cluster_bits
+        used = list(filter(None, entries))
+        if not used or (min(used) >= COMPRESSED and max(used) < COPIED):
+            return  # all compressed
         try:
             if not self._data_file and not [
                 entry
-                for entry in filter(None, entries)
+                for entry in used
                 if not entry & COMPRESSED
                 and entry & OFFSET_MASK
                 and owners[(entry & OFFSET_MASK) >> bits] != entry >> 63

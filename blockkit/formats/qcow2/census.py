@@ -6,8 +6,11 @@ Memory is one byte for each cluster of the file, touched only where something re
 
 from __future__ import annotations
 
+import sys
 from array import array
 from functools import cached_property
+from itertools import compress
+from operator import ne, sub
 from typing import TYPE_CHECKING, Final
 
 from blockkit.block.report import CheckReport, Severity
@@ -362,6 +365,9 @@ class Census:
         if not entries:
             return
         bits, inexact = self._bits, self._inexact
+        if entries[0] & COMPRESSED and min(entries) >= COMPRESSED and max(entries) < COPIED:
+            self._count_compressed(offset, entries, times, active)
+            return
         if COPIED not in entries and not [e for e in entries if (e ^ COPIED) & inexact]:
             # All there is: clusters of data, owned by nobody else.
             clusters = [(e ^ COPIED) >> bits for e in entries]
@@ -410,35 +416,47 @@ class Census:
 
     def _count_compressed(self, offset: int, entries: list[int], times: int, active: int) -> None:
         """Count references to the clusters that hold compressed ones."""
-        report, bits, refs = self.report, self._bits, self.refs
+        report, refs = self.report, self.refs
         report.allocated_clusters += len(entries) * active
         report.compressed_clusters += len(entries) * active
         # They share sectors, so reading one after the other is never contiguous.
         report.fragmented_clusters += len(entries) * active
-        shift = 62 - (bits - 8)
-        offset_mask, sector_mask = (1 << shift) - 1, (1 << (62 - shift)) - 1
-        entry = first = 0
-        rest = iter(entries)
-        # The last cluster must be in the file; one that is cut short will do.
-        while True:
-            try:
-                for entry in rest:
-                    host = entry & offset_mask
-                    first = host >> bits
-                    last = ((host | 511) + (entry >> shift & sector_mask) * 512) >> bits
-                    if first != last:
-                        self._claim_compressed(offset, entry, times)
-                    else:
-                        refs[first] += times
-                break
-            except ValueError:
-                self._count(first, times)
-            except IndexError:
-                self._claim_compressed(offset, entry, times)
+        firsts, lasts = self._compressed_clusters(entries)
+        seconds = list(compress(lasts, map(ne, firsts, lasts)))
+        if max(lasts) >= self.clusters or max(map(sub, lasts, firsts)) > 1:
+            for entry in entries:
+                host, length = self.geometry.compressed_range(entry)
+                self.claim(host, length, f"compressed cluster of the L2 table at {offset:#x}", times)
+            return
+        for clusters in (firsts, seconds):
+            cluster, rest = 0, iter(clusters)
+            while True:
+                try:
+                    for cluster in rest:
+                        refs[cluster] += times
+                    break
+                except ValueError:
+                    self._count(cluster, times)
 
-    def _claim_compressed(self, offset: int, entry: int, times: int) -> None:
-        host, length = self.geometry.compressed_range(entry)
-        self.claim(host, length, f"compressed cluster of the L2 table at {offset:#x}", times)
+    def _compressed_clusters(self, entries: list[int]) -> tuple[array[int], array[int]]:
+        """Return the first and the last cluster that each of the entries refers to.
+
+        All entries are taken for one long number: a shift or a mask of it is one for each of them.
+        """
+        size, bits = len(entries), self._bits
+        shift = 62 - (bits - 8)
+        number = int.from_bytes(array("Q", entries).tobytes(), sys.byteorder)
+        ones = int.from_bytes((array("Q", [1]) * size).tobytes(), sys.byteorder)
+        hosts = number & ones * ((1 << shift) - 1)
+        sectors = number >> shift & ones * ((1 << 62 - shift) - 1)
+        # The last byte of the first sector, and as many sectors more as the entry says.
+        ends = (hosts | ones * (COMPRESSED_SECTOR - 1)) + sectors * COMPRESSED_SECTOR
+        whole = ones * ((1 << 64 - bits) - 1)
+
+        def split(offsets: int) -> array[int]:
+            return array("Q", (offsets >> bits & whole).to_bytes(size * 8, sys.byteorder))
+
+        return split(hosts), split(ends)
 
     def _beyond(self, offset: int, host: int, times: int) -> None:
         self.add(

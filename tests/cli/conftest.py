@@ -53,8 +53,8 @@ def img(cli: Callable[..., Result]) -> Callable[..., Result]:
 
 @pytest.fixture
 def environment() -> dict[str, str]:
-    """What a new interpreter needs to find this blockkit."""
-    return {**os.environ, "PYTHONPATH": str(ROOT)}
+    """What a new interpreter needs to find this blockkit; output is buffered, as it is for everybody."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"} | {"PYTHONPATH": str(ROOT)}
 
 
 @pytest.fixture

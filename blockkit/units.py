@@ -38,8 +38,10 @@ def is_power_of_two(value: int) -> bool:
 def parse_size(text: str, *, default_suffix: str = "") -> int:
     """Read ``"64K"``, ``"1.5G"``, ``"10GiB"`` or ``"0x200"`` as bytes; suffixes are powers of 1024.
 
+    A fraction of a larger unit is rounded down to whole bytes, as QEMU does; one of a byte means nothing.
+
     Raises:
-        OptionError: ``text`` is not a size, or exceeds 2**63 - 1.
+        OptionError: ``text`` is not a size, is a fraction of a byte, or exceeds 2**63 - 1.
     """
     text = text.strip()
     if _HEX.fullmatch(text):
@@ -48,6 +50,8 @@ def parse_size(text: str, *, default_suffix: str = "") -> int:
         whole, fraction, suffix = match[1], match[2] or "", match[3].lower() or default_suffix.lower()
         if len(whole) > 20 or len(fraction) > 20:
             raise OptionError(f"size {text[:40]!r} is too large; at most {MAX_OFFSET} bytes")
+        if fraction.strip("0") and not _SUFFIX[suffix]:
+            raise OptionError(f"{text!r} is not a whole number of bytes, and a fraction needs a suffix such as K or M")
         # Exact: "1.1T" must not pass through a float.
         value = (int(whole + fraction) << _SUFFIX[suffix]) // 10 ** len(fraction)
     else:

@@ -8,8 +8,11 @@ import threading
 class RangeLock:
     """Ranges in use: many shared holders, or one exclusive holder, for each.
 
-    Every method is called with ``lock`` held; :meth:`wait` gives it up while it sleeps. A holder takes one range at a
-    time, so holders cannot wait for each other in a ring.
+    Every method is called with ``lock`` held; :meth:`wait` and :meth:`exclusive` give it up while they sleep. A holder
+    takes one range at a time, so holders cannot wait for each other in a ring.
+
+    Whoever waits in :meth:`exclusive` keeps newcomers out of its range, so that it gets its turn however many holders
+    come and go; those who wait there get their turns in the order in which they came.
 
     Args:
         lock: The owner's metadata lock.
@@ -20,12 +23,17 @@ class RangeLock:
         self._freed = threading.Condition(lock)
         self._shared: dict[int, tuple[int, int]] = {}
         self._exclusive: dict[int, tuple[int, int]] = {}
+        # Ranges somebody waits for, oldest first.
+        self._wanted: dict[int, tuple[int, int]] = {}
         self._next = 0
         self._waiting = 0
 
     def try_shared(self, start: int, end: int) -> int:
-        """Take ``[start, end)`` beside other shared holders; returns a token, or 0 if it is held exclusively."""
+        """Take ``[start, end)`` beside other shared holders; a token, or 0 if it is held or wanted exclusively."""
         for held_start, held_end in self._exclusive.values():
+            if held_start < end and start < held_end:
+                return 0
+        for held_start, held_end in self._wanted.values():
             if held_start < end and start < held_end:
                 return 0
         self._next += 1
@@ -33,8 +41,8 @@ class RangeLock:
         return self._next
 
     def try_exclusive(self, start: int, end: int) -> int:
-        """Take ``[start, end)`` alone; returns a token, or 0 if any of it is held."""
-        for held in (self._exclusive, self._shared):
+        """Take ``[start, end)`` alone; returns a token, or 0 if any of it is held or wanted by somebody else."""
+        for held in (self._exclusive, self._shared, self._wanted):
             for held_start, held_end in held.values():
                 if held_start < end and start < held_end:
                     return 0
@@ -42,16 +50,51 @@ class RangeLock:
         self._exclusive[self._next] = (start, end)
         return self._next
 
+    def exclusive(self, start: int, end: int) -> int:
+        """Take ``[start, end)`` alone, waiting for it; returns a token."""
+        if token := self.try_exclusive(start, end):
+            return token
+        self._next += 1
+        ticket = self._next
+        self._wanted[ticket] = (start, end)
+        try:
+            while not self._is_next(ticket, start, end):
+                self.wait()
+            self._exclusive[ticket] = (start, end)
+        finally:
+            del self._wanted[ticket]
+            if ticket not in self._exclusive:
+                self.wake()
+        return ticket
+
+    def _is_next(self, ticket: int, start: int, end: int) -> bool:
+        """Tell whether nobody holds any of ``[start, end)``, or has waited for it longer than ``ticket``."""
+        for held in (self._exclusive, self._shared):
+            for held_start, held_end in held.values():
+                if held_start < end and start < held_end:
+                    return False
+        for older, (held_start, held_end) in self._wanted.items():
+            if older == ticket:
+                break
+            if held_start < end and start < held_end:
+                return False
+        return True
+
     def release(self, token: int) -> None:
         """Give a range back."""
         if self._shared.pop(token, None) is None:
             del self._exclusive[token]
+        # As wake() does: small writes come this way.
         if self._waiting:
             self._freed.notify_all()
 
     def shrink(self, token: int, end: int) -> None:
         """Give back the part of an exclusively held range from ``end`` on."""
         self._exclusive[token] = (self._exclusive[token][0], end)
+        self.wake()
+
+    def wake(self) -> None:
+        """Let everybody who waits look again."""
         if self._waiting:
             self._freed.notify_all()
 

@@ -68,8 +68,7 @@ class DirectIO:
         ranges = self._ranges
         start, end = align_down(start, self.alignment), align_up(end, self.alignment)
         with ranges.lock:
-            while not (token := ranges.try_exclusive(start, end)):
-                ranges.wait()
+            token = ranges.exclusive(start, end)
         try:
             yield
         finally:

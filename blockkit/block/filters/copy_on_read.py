@@ -91,10 +91,13 @@ class CopyOnReadNode(FilterNode):
 
     @contextmanager
     def _holding(self, offset: int, length: int, *, exclusive: bool = False) -> Iterator[None]:
-        take = self._ranges.try_exclusive if exclusive else self._ranges.try_shared
+        ranges, end = self._ranges, offset + length
         with self._lock:
-            while not (token := take(offset, offset + length)):
-                self._ranges.wait()
+            if exclusive:
+                token = ranges.exclusive(offset, end)
+            else:
+                while not (token := ranges.try_shared(offset, end)):
+                    ranges.wait()
         try:
             yield
         finally:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from blockkit.block.node import Cap, Extent, Kind, Limits, Node, Place, Preallocation
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 
 class FormatNode(Node):
@@ -64,6 +64,8 @@ class ProtocolNode(Node):
 class FilterNode(Node):
     """Something in the way of requests; by default it passes them all on to ``file`` unchanged.
 
+    A filter that moves offsets implements ``_map`` itself, and ``_extents`` if that can be faster.
+
     Attributes:
         transparent: Whether consumers that move data by file descriptor may go round this filter. A filter that
             must see every request (tracing, faults, throttling) leaves it False.
@@ -93,13 +95,30 @@ class FilterNode(Node):
     def children(self) -> Mapping[str, Node]:
         return {"file": self.file}
 
+    @property
+    def unmoved(self) -> Node | None:
+        """``file`` if its bytes are here at the same offsets; None where a ``_map`` of its own may move them."""
+        return self.file if type(self)._map is FilterNode._map else None
+
     def _map(self, offset: int, length: int) -> Extent:
+        return next(self._runs(offset, length))
+
+    def _extents(self, offset: int, length: int) -> Iterator[Extent]:
+        return super()._extents(offset, length) if self.unmoved is None else self._runs(offset, length)
+
+    def _runs(self, offset: int, length: int) -> Iterator[Extent]:
+        """Yield what the stack below stores as data of this node, so that it is read through here; the rest is ZERO."""
+        from blockkit.block.chain import locate
+
         if self.transparent:
-            return Extent(offset, length, Kind.DATA, self.file, offset)
-        inner = self.file.map(offset, length)
-        if inner.kind is Kind.ZERO:
-            return Extent(offset, inner.length, Kind.ZERO)
-        return Extent(offset, inner.length, Kind.DATA, self, offset)
+            if length:
+                yield Extent(offset, length, Kind.DATA, self.file, offset)
+            return
+        for run in locate(self.file, offset, length):
+            if run.kind is Kind.DATA or run.kind is Kind.ENCODED:
+                yield Extent(run.offset, run.length, Kind.DATA, self, run.offset)
+            else:
+                yield Extent(run.offset, run.length, Kind.ZERO)
 
     def _allocate(self, offset: int, length: int) -> Place:
         return Place(length, self.file, offset)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import enum
 from typing import TYPE_CHECKING, NamedTuple
 
-from blockkit.block.bases import ProtocolNode
+from blockkit.block.bases import FilterNode, ProtocolNode
+from blockkit.block.facets import TracksAllocation
 from blockkit.block.node import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from blockkit.block.node import Node
+    from blockkit.block.node import Extent, Node
 
 
 class Located(NamedTuple):
@@ -21,8 +23,10 @@ class Located(NamedTuple):
         length: Bytes; always positive.
         kind: DATA, ZERO, ENCODED, or UNALLOCATED where nothing in the chain stores it (reads as zeros).
         depth: Which layer of the backing chain decided; 0 is the top.
-        node: The node that holds it: for DATA the lowest one, for ENCODED the one that decodes.
+        node: The node that holds it: for DATA the lowest one that was asked for, for ENCODED the one that decodes, for
+            ZERO the one with a place reserved for it, if any.
         target: Where it lies in ``node``; for ENCODED in that node's own address space. Bytes.
+        hole: It is ZERO only because of a hole in what holds it: a layer that tracks allocation says DATA.
     """
 
     offset: int
@@ -31,6 +35,15 @@ class Located(NamedTuple):
     depth: int
     node: Node | None
     target: int
+    hole: bool = False
+
+
+class Ask(enum.Enum):
+    """Which of the nodes that hold a layer's data are asked how they store it."""
+
+    NONE = "none"  #: what the layer says is enough
+    FORMATS = "formats"  #: all but protocols
+    ALL = "all"  #: protocols too, which know the holes of a host file
 
 
 def locate(
@@ -49,51 +62,95 @@ def locate(
         length: Bytes; None means up to the end.
         holes: Ask protocols too, so that holes of a host file inside allocated clusters show as ZERO. Costs two
             system calls for each extent.
-        max_depth: Do not look into backing files deeper than this; what lies there is UNALLOCATED.
+        max_depth: Do not look into backing files deeper than this; what lies there is UNALLOCATED, and nothing else
+            is.
     """
-    if length is None:
-        length = max(0, node.size - offset)
-    return _locate(node, offset, length, 0, 0, holes, max_depth)
+    return Walker(Ask.ALL if holes else Ask.FORMATS, max_depth=max_depth).walk(node, offset, length)
 
 
-def _locate(
-    node: Node, offset: int, length: int, shift: int, depth: int, holes: bool, max_depth: int | None
-) -> Iterator[Located]:
-    """Locate ``[offset, offset + length)`` of ``node``; ``shift`` is what to add to get the caller's offsets."""
-    inside = max(0, min(length, node.size - offset))
-    for extent in node.extents(offset, inside) if inside else ():
-        kind, child = extent.kind, extent.node
-        at = extent.offset + shift
-        if kind is Kind.DATA and child is not None and child is not node:
-            if holes or not isinstance(child, ProtocolNode):
-                below = _locate(child, extent.target, extent.length, at - extent.target, depth, holes, max_depth)
-                if isinstance(child, ProtocolNode):
-                    yield from below
+class Walker:
+    """The one way through a stack; what is told of it, and what is asked, is up to whoever walks.
+
+    Args:
+        ask: Which nodes below a layer are asked; see :meth:`asks`.
+        max_depth: Do not look into backing files deeper than this.
+        pins: Every layer is pinned before it is asked, and the node and token appended here, for the caller to unpin.
+    """
+
+    def __init__(
+        self, ask: Ask = Ask.FORMATS, *, max_depth: int | None = None, pins: list[tuple[Node, int]] | None = None
+    ) -> None:
+        self._ask, self._max_depth, self._pins = ask, max_depth, pins
+
+    def asks(self, node: Node) -> Ask:
+        """Tell which nodes that hold data of ``node`` are asked; called once for each range that has such data."""
+        return self._ask
+
+    def passes(self, node: FilterNode) -> bool:
+        """Tell whether a filter that moves no offsets is looked through rather than asked."""
+        return node.transparent
+
+    def walk(self, node: Node, offset: int = 0, length: int | None = None) -> Iterator[Located]:
+        """Yield how a range is stored; arguments as for :func:`locate`."""
+        if length is None:
+            length = max(0, node.size - offset)
+        return self._walk(node, offset, length, 0, 0, False)
+
+    def _walk(
+        self, node: Node, offset: int, length: int, shift: int, depth: int, inside_layer: bool
+    ) -> Iterator[Located]:
+        """Walk a range of ``node``; ``shift`` is what to add to get the caller's offsets.
+
+        With ``inside_layer`` it holds the data of a layer above, so that all its own chain is that layer.
+        """
+        while isinstance(node, FilterNode) and self.passes(node) and (below := node.unmoved) is not None:
+            node = below
+        inside = max(0, min(length, node.size - offset))
+        if inside and self._pins is not None and (token := node.pin(offset, inside)):
+            self._pins.append((node, token))
+        backing, bound = node.backing, None if inside_layer else self._max_depth
+        # Where depth is bounded UNALLOCATED means that the rest of the chain decides, and it has no say in this.
+        lacking = Kind.ZERO if inside_layer and self._max_depth is not None else Kind.UNALLOCATED
+        ask: Ask | None = None
+        tracks = False
+        for extent in node.extents(offset, inside) if inside else ():
+            start, size, kind, child, target = extent
+            at = start + shift
+            if kind is Kind.DATA and child is not None and child is not node:
+                if ask is None:
+                    ask = self.asks(node)
+                    tracks = ask is Ask.ALL and isinstance(node, TracksAllocation)
+                if ask is Ask.ALL or (ask is Ask.FORMATS and not isinstance(child, ProtocolNode)):
+                    found = self._walk(child, target, size, at - target, depth, True)
+                    yield from _with_holes(found, extent, shift) if tracks else found
                 else:
-                    yield from _deeper(below, depth)
+                    yield Located(at, size, kind, depth, child, target)
+            elif kind is Kind.UNALLOCATED:
+                stored = 0
+                if backing is not None and (bound is None or depth < bound):
+                    stored = max(0, min(size, backing.size - start))
+                if backing is not None and stored:
+                    yield from self._walk(
+                        backing, start, stored, shift, depth if inside_layer else depth + 1, inside_layer
+                    )
+                if stored < size:
+                    yield Located(at + stored, size - stored, lacking, depth, None, 0)
+            elif kind is Kind.ENCODED:
+                yield Located(at, size, kind, depth, node, start)
             else:
-                yield Located(at, extent.length, Kind.DATA, depth, child, extent.target)
-        elif kind is Kind.UNALLOCATED and node.backing is not None:
-            if max_depth is not None and depth >= max_depth:
-                yield Located(at, extent.length, Kind.UNALLOCATED, depth, None, 0)
-                continue
-            backing = node.backing
-            stored = max(0, min(extent.length, backing.size - extent.offset))
-            if stored:
-                yield from _locate(backing, extent.offset, stored, shift, depth + 1, holes, max_depth)
-            if stored < extent.length:
-                yield Located(at + stored, extent.length - stored, Kind.UNALLOCATED, depth, None, 0)
-        elif kind is Kind.ENCODED:
-            yield Located(at, extent.length, kind, depth, node, extent.offset)
+                yield Located(at, size, kind, depth, child, target)
+        if inside < length:
+            # A parent may reach past the end of its child, where bytes are zeros.
+            yield Located(offset + inside + shift, length - inside, Kind.ZERO, depth, node, offset + inside)
+
+
+def _with_holes(found: Iterator[Located], extent: Extent, shift: int) -> Iterator[Located]:
+    """Mark as holes what is not stored of ``extent``, which is DATA to its layer and so has a place."""
+    for run in found:
+        if run.kind is Kind.DATA or run.kind is Kind.ENCODED:
+            yield run
+        elif run.node is not None:
+            yield run._replace(kind=Kind.ZERO, hole=True)
         else:
-            yield Located(at, extent.length, kind, depth, child, extent.target)
-    if inside < length:
-        # A parent may reach past the end of its child, where bytes are zeros.
-        at = offset + inside + shift
-        yield Located(at, length - inside, Kind.ZERO, depth, None, 0)
-
-
-def _deeper(below: Iterator[Located], depth: int) -> Iterator[Located]:
-    """Count a format inside a format as one layer, as its backing chain is not the outer one's."""
-    for found in below:
-        yield found._replace(depth=depth) if found.depth != depth else found
+            target = run.offset - shift - extent.offset + extent.target
+            yield run._replace(kind=Kind.ZERO, node=extent.node, target=target, hole=True)

@@ -58,9 +58,11 @@ class ShiftedNode(Node):
         return map(self._shift, self.file.extents(offset + self.start, length))
 
     def _shift(self, extent: Extent) -> Extent:
+        start = extent.offset - self.start
+        if extent.kind is Kind.ZERO:
+            return extent._replace(offset=start)  # its place, if any, is where the file says
         # Whatever else it is to the file (compressed, in its backing), to this node it is data of the file.
-        kind = extent.kind if extent.kind is Kind.ZERO else Kind.DATA
-        return Extent(extent.offset - self.start, extent.length, kind, self.file, extent.offset)
+        return Extent(start, extent.length, Kind.DATA, self.file, extent.offset)
 
     def _allocate(self, offset: int, length: int) -> Place:
         return Place(length, self.file, offset + self.start)

@@ -6,7 +6,7 @@ from itertools import islice
 from operator import add
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from blockkit.block.bases import FilterNode, ProtocolNode
+from blockkit.block.chain import Ask, Walker
 from blockkit.block.facets import MapsInBulk, TracksAllocation
 from blockkit.block.node import Kind
 from blockkit.img.info import SECTOR
@@ -15,6 +15,7 @@ from blockkit.units import align_up
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from blockkit.block.bases import FilterNode
     from blockkit.block.node import Node
 
 
@@ -59,7 +60,7 @@ def map_image(node: Node, offset: int = 0, length: int | None = None) -> Iterato
     """
     end = align_up(node.size, SECTOR)
     end = end if length is None else min(end, offset + length)
-    runs = _walk(node, offset, max(0, min(end, node.size) - offset), 0, {})
+    runs = _runs(node, offset, max(0, min(end, node.size) - offset))
     held = next(runs, None)
     if held is None:
         yield Mapped(0, 0, 0, False, False, False, None, "")
@@ -86,59 +87,35 @@ def map_image(node: Node, offset: int = 0, length: int | None = None) -> Iterato
 _Run = tuple[int, int, int, bool, bool, bool, "int | None", str]
 
 
-def _walk(node: Node, offset: int, length: int, depth: int, sparse: dict[int, bool]) -> Iterator[_Run]:
-    """Yield the runs of one image and those below it; ``sparse`` remembers which images are mostly holes."""
-    while isinstance(node, FilterNode):
-        node = node.file
-    tracks = isinstance(node, TracksAllocation)
-    backing = node.backing
-    for start, size, kind, child, target in node.extents(offset, length):
+class _MapWalker(Walker):
+    """Looks through filters, and for holes only where nothing else tells what is allocated."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._asks: dict[int, Ask] = {}
+
+    def asks(self, node: Node) -> Ask:
+        ask = self._asks.get(id(node))
+        if ask is None:
+            knows = isinstance(node, TracksAllocation) and not node.mostly_holes()
+            ask = self._asks[id(node)] = Ask.NONE if knows else Ask.ALL
+        return ask
+
+    def passes(self, node: FilterNode) -> bool:
+        return True
+
+
+def _runs(node: Node, offset: int, length: int) -> Iterator[_Run]:
+    """Yield the runs of a disk as they are found."""
+    for start, size, kind, depth, holder, place, hole in _MapWalker().walk(node, offset, length):
         if kind is Kind.UNALLOCATED:
-            stored = max(0, min(size, backing.size - start)) if backing is not None else 0
-            if backing is not None and stored:
-                yield from _walk(backing, start, stored, depth + 1, sparse)
-            if stored < size:
-                yield start + stored, size - stored, depth, False, True, False, None, ""
-        elif kind is Kind.DATA:
-            if child is None or child is node:
-                yield start, size, depth, True, False, True, target, node.filename
-            elif tracks:
-                looks = sparse.get(id(node))
-                if looks is None:
-                    looks = sparse[id(node)] = node.mostly_holes()  # type: ignore[attr-defined]
-                if looks:
-                    yield from _holes(child, start, size, target, depth)
-                else:
-                    yield start, size, depth, True, False, True, target, child.filename
-            elif isinstance(child, ProtocolNode):
-                yield from _file(child, start, size, target, depth)
-            else:
-                for run in _walk(child, target, size, 0, sparse):
-                    yield run[0] - target + start, run[1], depth, *run[3:]
-        elif kind is Kind.ZERO:
-            place = target if child is not None else None
-            yield start, size, depth, True, True, False, place, child.filename if child is not None else ""
-        else:
+            yield start, size, depth, False, True, False, None, ""
+        elif kind is Kind.ENCODED:
             yield start, size, depth, True, False, True, None, ""
-
-
-def _file(file: Node, start: int, length: int, target: int, depth: int) -> Iterator[_Run]:
-    """Yield the runs of a raw image: holes of its file are zeros, and have a place."""
-    inside = max(0, min(length, file.size - target))
-    for at, size, kind, _child, place in file.extents(target, inside):
-        zero = kind is Kind.ZERO
-        yield start + at - target, size, depth, True, zero, not zero, place, file.filename
-    if inside < length:
-        yield start + inside, length - inside, depth, True, True, False, target + inside, file.filename
-
-
-def _holes(file: Node, start: int, length: int, target: int, depth: int) -> Iterator[_Run]:
-    """Yield the runs of allocated clusters, some of which are holes of the file: data that is zero."""
-    inside = max(0, min(length, file.size - target))
-    for at, size, kind, _child, place in file.extents(target, inside):
-        yield start + at - target, size, depth, True, kind is Kind.ZERO, True, place, file.filename
-    if inside < length:
-        yield start + inside, length - inside, depth, True, True, True, target + inside, file.filename
+        elif holder is None:
+            yield start, size, depth, True, kind is Kind.ZERO, kind is Kind.DATA, None, ""
+        else:
+            yield start, size, depth, True, kind is Kind.ZERO, kind is Kind.DATA or hole, place, holder.filename
 
 
 def map_json(node: Node, offset: int = 0, length: int | None = None) -> Iterator[str]:

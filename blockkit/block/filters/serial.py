@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, Final
 
 from blockkit.block.filters.intercept import InterceptNode, Request
-from blockkit.block.node import Extent, Kind, Node
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+
+    from blockkit.block.node import Extent, Node
+
+#: Extents of one walk under the lock.
+_BATCH: Final = 1024
 
 
 class SerialNode(InterceptNode):
@@ -35,11 +40,16 @@ class SerialNode(InterceptNode):
 
     def _map(self, offset: int, length: int) -> Extent:
         with self._lock:
-            extent = self.file.map(offset, length)
-        # Data is said to be here, not below: whoever went to its place would go round the lock.
-        if extent.kind is Kind.ZERO:
-            return Extent(offset, extent.length, Kind.ZERO)
-        return Extent(offset, extent.length, Kind.DATA, self, offset)
+            return super()._map(offset, length)
+
+    def _extents(self, offset: int, length: int) -> Iterator[Extent]:
+        end = offset + length
+        while offset < end:
+            # The lock cannot be held while somebody else's code runs, so the walk is begun anew for each batch.
+            with self._lock:
+                batch = list(islice(self._runs(offset, end - offset), _BATCH))
+            yield from batch
+            offset = batch[-1].offset + batch[-1].length
 
     def _intercept(self, request: Request, go: Callable[[], None]) -> None:
         with self._lock:

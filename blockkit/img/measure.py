@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from blockkit.errors import OptionError, UnsupportedOperationError
-from blockkit.img.info import SECTOR, format_of
+from blockkit.img.info import SECTOR
 from blockkit.units import align_up
 
 if TYPE_CHECKING:
@@ -96,11 +96,14 @@ def _data(source: Node) -> Iterator[tuple[int, int]]:
 
 
 def _bitmaps(source: Node, cluster_size: int) -> int | None:
+    from blockkit.block.bases import FilterNode
     from blockkit.formats.qcow2.bitmaps import read_bitmaps
     from blockkit.formats.qcow2.measure import bitmaps_size
     from blockkit.formats.qcow2.node import Qcow2Node
 
-    image = format_of(source)
+    image = source
+    while isinstance(image, FilterNode) and image.unmoved is not None:
+        image = image.unmoved
     if not isinstance(image, Qcow2Node) or image.header.fixed.version < 3:
         return None
     return bitmaps_size(read_bitmaps(image.file, image.header), image.size, cluster_size)

@@ -139,3 +139,16 @@ def test_zeros_and_holes_are_not_read(tmp_path: Path, img: Callable) -> None:
         node.write(0, b"x")
         node.zero(1 << 39, 1 << 30)
     assert img("compare", tmp_path / "a", tmp_path / "b").code == 0
+
+
+def test_a_window_is_compared_with_what_it_shows(tmp_path: Path, img: Callable) -> None:
+    """The map of a window is that of the window: where the disk below has zeros says nothing of it."""
+    disk, part = tmp_path / "disk.qcow2", raw(tmp_path / "part", MiB, at_0=b"x" * 65536)
+    create_image(disk, "qcow2", 4 * MiB)
+    with open_image(disk, read_only=False) as node:
+        node.write(2 * MiB, b"x" * 65536)
+    window = f"driver=window,offset={2 * MiB},size={MiB},file.filename={disk}"
+    other = f"driver=window,offset={MiB},size={MiB},file.filename={disk}"
+    assert img("compare", "--image-opts", window, f"driver=raw,file.filename={part}").code == 0
+    assert img("compare", "--image-opts", other, f"driver=raw,file.filename={part}").code == 1
+    assert img("compare", "--image-opts", window, other).code == 1

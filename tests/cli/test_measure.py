@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from blockkit import create_image, open_image
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -50,3 +52,19 @@ def test_what_makes_no_sense_is_refused(words: tuple[str, ...], img: Callable) -
     result = img("measure", *words)
     assert result.code == 2
     assert result.err.count("\n") == 1
+
+
+def test_a_window_is_measured_by_what_it_shows(tmp_path: Path, img: Callable) -> None:
+    disk = tmp_path / "disk.qcow2"
+    create_image(disk, "qcow2", 4 << 20)
+    with open_image(disk, read_only=False) as node:
+        node.write(2 << 20, b"x" * (1 << 20))
+    empty, full = (
+        img(
+            "measure", "-O", "qcow2", "--output", "json",
+            "--image-opts", f"driver=window,offset={start},size={1 << 20},file.filename={disk}",
+        ).json
+        for start in (0, 2 << 20)
+    )  # fmt: skip
+    assert full["required"] - empty["required"] == 1 << 20
+    assert "bitmaps" not in full

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import stat
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from blockkit.block.driver import Opener
 from blockkit.block.opener import MAX_CHAIN, GraphOpener, OpenSettings, abandon, with_cache
 from blockkit.block.policy import ImplicitPolicy
+from blockkit.block.target import Target
 from blockkit.errors import OptionError, UsageError
-from blockkit.names import parse_name
+from blockkit.names import implied_path, parse_name, uri_scheme
 from blockkit.options import Tree, build, nest, option_names, parse_dotted
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from blockkit.block.driver import FormatDriver
     from blockkit.block.node import Node
 
-__all__ = ["MAX_CHAIN", "ImageName", "Opener", "create_image", "open_image"]
+__all__ = ["MAX_CHAIN", "ImageName", "Opener", "backing_tree", "create_image", "open_image"]
 
 #: What names an image: a text (path, URI, ``json:{...}``), a path object, or an option tree, which may hold nodes.
 ImageName: TypeAlias = "str | os.PathLike[str] | Mapping[str, Any]"
@@ -115,7 +115,7 @@ def create_image(
     """Create an image, and close it.
 
     Options and the backing file are checked before anything is written. A file that did not exist is removed again if
-    creating fails; one that did is lost.
+    creating fails; one that did is lost, which a note on the exception tells.
 
     Args:
         name: Where; a path, a URI, or the tree of a protocol.
@@ -128,7 +128,7 @@ def create_image(
         cache: As for :func:`open_image`.
 
     Raises:
-        UsageError: an option means nothing, or the size is missing.
+        UsageError: an option means nothing, the size is missing, or the backing file is the image itself.
         NodeError: the storage below failed, or is locked.
 
     Example:
@@ -145,24 +145,22 @@ def create_image(
     tree = parse_name(name) if isinstance(name, str | os.PathLike) else nest(name)
     protocol = protocol_driver(str(tree.pop("driver", "file")))
     storage = build(protocol.Options, with_cache(protocol, tree, cache), protocol.name)
-    filename = str(tree.get("filename", ""))
     wanted = parse_dotted(options) if isinstance(options, str) else nest(options or {})
     _add_backing(driver, wanted, backing_file, backing_format)
     create_options = build(driver.CreateOptions, wanted, driver.name)
-    size = _size_of_new(size, wanted, filename, check=check_backing)
-    judge: Callable[[int, Any], None] | None = getattr(driver, "judge", None)
-    if judge is not None:
-        judge(size, create_options)
-    existed = not filename or os.path.lexists(filename)
-    file = protocol.create(storage)
-    try:
-        driver.create(file, size, create_options)
-    except BaseException:
-        abandon(file)
-        if not existed and stat.S_ISREG(os.lstat(filename).st_mode):
-            os.unlink(filename)
-        raise
-    file.close()
+    with Target({"driver": protocol.name, **tree}) as target:
+        size = _size_of_new(size, wanted, target, check=check_backing)
+        judge: Callable[[int, Any], None] | None = getattr(driver, "judge", None)
+        if judge is not None:
+            judge(size, create_options)
+        file = protocol.create(storage)
+        target.overwritten = True
+        try:
+            driver.create(file, size, create_options)
+        except BaseException:
+            abandon(file)
+            raise
+        file.close()
 
 
 def _add_backing(driver: FormatDriver, wanted: Tree, backing_file: str | None, backing_format: str | None) -> None:
@@ -183,13 +181,27 @@ def _add_backing(driver: FormatDriver, wanted: Tree, backing_file: str | None, b
         format_driver(str(wanted["backing_fmt"]))
 
 
-def _size_of_new(size: int | None, wanted: Tree, filename: str, *, check: bool) -> int:
+def backing_tree(name: str, format_: str, image: str) -> Tree:
+    """Return the tree of the backing file ``name`` as a new image ``image`` would record it.
+
+    Raises:
+        UsageError: no image that records this name could be opened.
+    """
+    path = implied_path(name)
+    if path is not None:
+        return {"driver": format_, "file": {"driver": "file", "filename": os.path.join(os.path.dirname(image), path)}}
+    if not name.startswith("json:") and uri_scheme(name) is None:
+        raise UsageError(f"backing file {name!r} names an unknown protocol; ./ in front makes it a path")
+    return _image_tree(name, format_, None)
+
+
+def _size_of_new(size: int | None, wanted: Tree, target: Target, *, check: bool) -> int:
     backing_file = str(wanted.get("backing_file") or "")
     if backing_file and (check or size is None):
-        if "://" not in backing_file and not backing_file.startswith("json:"):
-            backing_file = os.path.join(os.path.dirname(filename), backing_file.removeprefix("file:"))
         # Named by the caller, not by an image: no policy has a say in it.
-        with open_image(backing_file, format=str(wanted["backing_fmt"]), backing=False) as backing:
+        tree = backing_tree(backing_file, str(wanted["backing_fmt"]), target.path)
+        with open_image(tree, backing=False) as backing:
+            target.keep_apart(backing, "backing file")
             size = backing.size if size is None else size
     if size is None:
         raise UsageError("a new image needs a size, or a backing file that has one")

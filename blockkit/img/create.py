@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args, get_origin
 
 from blockkit.errors import UsageError
-from blockkit.img.info import SECTOR, full_name
+from blockkit.img.info import SECTOR
 from blockkit.units import align_up, parse_size
 
 if TYPE_CHECKING:
@@ -160,12 +159,12 @@ def plan(request: CreateRequest) -> NewImage:
 
 def _size_of_backing(filename: str, backing: str, backing_format: str, size: int | None) -> int:
     """See that the backing file can be opened and is not the new image; return the size of the image to be."""
-    from blockkit.block.graph import open_image
+    from blockkit.block.graph import backing_tree, open_image
+    from blockkit.block.target import Target
 
-    name = full_name(backing, filename)
-    if os.path.exists(filename) and os.path.exists(name) and os.path.samefile(filename, name):
-        raise UsageError(f"{filename}: the new image and its backing file are the same file")
-    with open_image(name, format=backing_format, backing=False, share=True) as node:
+    target = Target(filename)
+    with open_image(backing_tree(backing, backing_format, target.path), backing=False, share=True) as node:
+        target.keep_apart(node, "backing file")
         return node.size if size is None else size
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -104,33 +102,23 @@ def dd(request: DdRequest, source: Node) -> int:
         Bytes copied.
 
     Raises:
-        UsageError: source and target are the same file.
+        UsageError: the target is a file that the source stands on.
         BlockkitError: not everything was copied.
     """
     from blockkit.block.copy import CopyPlan, copy
     from blockkit.block.graph import create_image, open_image
+    from blockkit.block.target import Target
 
-    target = request.operands.target
-    if _is_same(request.operands.source, target):
-        raise UsageError(f"dd: {target}: source and target are the same file")
-    start, length = request.operands.span(align_up(source.size, SECTOR))
-    create_image(target, request.output_format, align_up(length, SECTOR), options=request.options)
-    try:
-        with open_image(target, format=request.output_format, read_only=False) as node:
+    name = request.operands.target
+    with Target(name) as target:
+        target.keep_apart(source, "source")
+        start, length = request.operands.span(align_up(source.size, SECTOR))
+        create_image(name, request.output_format, align_up(length, SECTOR), options=request.options)
+        target.overwritten = True
+        with open_image(name, format=request.output_format, read_only=False) as node:
             inside = max(0, min(length, source.size - start))
             with request.progress(inside) as progress:
                 plan = CopyPlan(target_is_zero=True, advance=progress.advance)
                 copy(source, node, plan, source_offset=start, length=inside)
             node.flush()
-    except BaseException:
-        if stat.S_ISREG(os.stat(target).st_mode):
-            os.unlink(target)
-        raise
     return length
-
-
-def _is_same(one: str, other: str) -> bool:
-    try:
-        return os.path.samefile(one, other)
-    except OSError:
-        return False

@@ -30,6 +30,9 @@ REQUESTS = (
     "-f qcow2 -b base.raw -F raw n 20M",
     "-f qcow2 -o backing_file=base.raw,backing_fmt=raw n",
     "-f qcow2 -u -b nowhere -F qcow2 n 1M",
+    "-f qcow2 -b ./x:base.raw -F raw n",
+    "-f qcow2 -b file:base.raw -F raw n",
+    "-f qcow2 -u -b x:base.raw -F raw n 1M",
 )
 REFUSED = (
     "",
@@ -49,6 +52,9 @@ REFUSED = (
     "-f qcow2 -o cluster_size=3 n 1M",
     "-f qcow2 -o size=1M n 1M",
     "-f qcow2 missing/n 1M",
+    "n 1.5",
+    "-f qcow2 -b x:base.raw -F raw n",
+    "-f qcow2 -b x:/base.raw -F raw n 1M",
 )
 
 
@@ -56,6 +62,7 @@ REFUSED = (
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "base.raw").write_bytes(bytes(3 << 20))
+    (tmp_path / "x:base.raw").write_bytes(bytes(3 << 20))
     return tmp_path
 
 

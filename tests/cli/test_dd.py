@@ -70,3 +70,13 @@ def test_what_makes_no_sense_is_refused(operands: str, directory: Path, img: Cal
 def test_a_failure_leaves_no_target(directory: Path, img: Callable) -> None:
     assert img("dd", "if=missing", "of=a").code == 1
     assert not (directory / "a").exists()
+
+
+def test_a_target_that_existed_is_told_to_be_unfinished(directory: Path, img: Callable) -> None:
+    (directory / "old").symlink_to("elsewhere")
+    rules = '[{"operation": "read", "start": 4096, "end": 8192}]'
+    source = f'json:{{"driver": "raw", "file": {{"driver": "faults", "rules": {rules}, "file.filename": "odd.raw"}}}}'
+    result = img("dd", f"if={source}", "of=old")
+    assert result.code == 1
+    assert result.err.endswith("; old was overwritten and is unfinished\n")
+    assert (directory / "old").is_symlink()

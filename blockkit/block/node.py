@@ -14,10 +14,11 @@ from __future__ import annotations
 import enum
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypeAlias
 
 from blockkit.block.zeros import zero_fill, zeros
-from blockkit.errors import OutOfRangeError, ReadOnlyError, UnsupportedOperationError
+from blockkit.errors import ClosedError, OutOfRangeError, ReadOnlyError, UnsupportedOperationError
 from blockkit.units import MAX_OFFSET
 
 if TYPE_CHECKING:
@@ -124,6 +125,18 @@ class Place:
 
     def abandon(self) -> None:
         """Storing failed: leave the metadata as it was; at worst space leaks."""
+
+
+#: What a closed node refuses, by name.
+_REQUESTS = (
+    *("map", "extents", "read", "read_into", "readv", "pull", "pull_bytes", "pin"),
+    *("write", "writev", "push", "push_bytes", "zero", "discard", "flush", "resize"),
+)
+
+
+def _refuse_closed(name: str, *_args: object, **_options: object) -> NoReturn:
+    """Stand in for any request to a closed node."""
+    raise ClosedError(f"{name}: closed")
 
 
 def split_buffers(buffers: Sequence[memoryview], length: int) -> tuple[list[memoryview], list[memoryview]]:
@@ -360,6 +373,8 @@ class Node(ABC):
     def close(self) -> None:
         """Flush, and release this node and its children. Idempotent; must be the last call.
 
+        Any request after it raises :class:`~blockkit.errors.ClosedError`.
+
         Raises:
             NodeIOError: what was written could not be made durable. The node is closed all the same.
         """
@@ -369,8 +384,17 @@ class Node(ABC):
         try:
             self._close()
         finally:
-            for child in self.children.values():
-                child.close()
+            try:
+                for child in self.children.values():
+                    child.close()
+            finally:
+                self._shut()
+
+    def _shut(self) -> None:
+        """Make every request fail from now on, at no cost to those that came before."""
+        self.read_only = True
+        refuse = partial(_refuse_closed, str(self))
+        self.__dict__.update(dict.fromkeys(_REQUESTS, refuse))
 
     def __enter__(self) -> Self:
         return self
@@ -560,4 +584,6 @@ class Node(ABC):
         )
 
     def _refuse_write(self) -> None:
+        if self._closed:
+            _refuse_closed(str(self))
         raise ReadOnlyError(f"{self}: open read-only")

@@ -24,7 +24,7 @@ import pytest
 from blockkit.block.chain import locate
 from blockkit.block.node import Buffer, Cap, Kind, Node
 from blockkit.block.zeros import is_zero
-from blockkit.errors import BlockkitError, OutOfRangeError, ReadOnlyError, UnsupportedOperationError
+from blockkit.errors import BlockkitError, ClosedError, OutOfRangeError, ReadOnlyError, UnsupportedOperationError
 from blockkit.units import KiB, align_up, is_power_of_two
 
 if TYPE_CHECKING:
@@ -44,7 +44,13 @@ def sample_contents() -> bytes:
 
 
 class NodeContract:
-    """What holds for every open node. Override ``node``, and ``contents`` if need be."""
+    """What holds for every open node. Override ``node``, and ``contents`` if need be.
+
+    Attributes:
+        refuses_when_closed: Whether requests fail once it is closed; a driver for tests may go on.
+    """
+
+    refuses_when_closed: ClassVar[bool] = True
 
     @pytest.fixture
     def contents(self) -> bytes:
@@ -246,6 +252,34 @@ class NodeContract:
         node.close()
         assert node.closed
         assert all(child.closed for child in children)
+
+    def test_a_closed_node_refuses(self, node: Node) -> None:
+        """Every request, in one line, even one that would not have to reach what is below."""
+        node.close()
+        if not self.refuses_when_closed:
+            return
+        uses: list[Callable[[], object]] = [
+            lambda: node.read(0, 1),
+            lambda: node.read(0, 0),
+            lambda: node.readv(0, [bytearray(1)]),
+            lambda: node.read_into(0, bytearray(1)),
+            lambda: node.pull(0, [memoryview(bytearray(1))]),
+            lambda: node.pull_bytes(0, 1),
+            lambda: node.map(0, 1),
+            lambda: list(node.extents()),
+            lambda: node.write(0, b"x"),
+            lambda: node.writev(0, [b"x"], fua=True),
+            lambda: node.push(0, [memoryview(b"x")]),
+            lambda: node.push_bytes(0, b"x", 1),
+            lambda: node.zero(0, 1),
+            lambda: node.discard(0, 1),
+            lambda: node.resize(512),
+            node.flush,
+        ]
+        for use in uses:
+            with pytest.raises(ClosedError) as caught:
+                use()
+            assert_one_line(caught.value)
 
 
 class WritableNodeContract(NodeContract):

@@ -8,18 +8,24 @@ from blockkit.testing.memory import MemoryNode
 
 
 class TestMemoryNode(WritableNodeContract):
+    refuses_when_closed = False
+
     @pytest.fixture
     def node(self, contents: bytes) -> Node:
         return MemoryNode(contents)
 
 
 class TestGrowingMemoryNode(WritableNodeContract):
+    refuses_when_closed = False
+
     @pytest.fixture
     def node(self, contents: bytes) -> Node:
         return MemoryNode(contents, grows=True)
 
 
 class TestReadOnlyMemoryNode(NodeContract):
+    refuses_when_closed = False
+
     @pytest.fixture
     def node(self, contents: bytes) -> Node:
         return MemoryNode(contents, read_only=True)

@@ -12,6 +12,9 @@ MiB: Final = 1 << 20
 GiB: Final = 1 << 30
 TiB: Final = 1 << 40
 
+#: Bytes that storage writes whole or not at all; disks are counted in whole ones, as QEMU does.
+SECTOR: Final = 512
+
 #: No size or offset on a host or in an image may exceed this (off_t).
 MAX_OFFSET: Final = (1 << 63) - 1
 

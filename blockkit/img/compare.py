@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from blockkit.block.zeros import is_zero
 from blockkit.errors import BlockkitError
-from blockkit.img.info import SECTOR
 from blockkit.img.map import map_image
 from blockkit.img.progress import Silent
-from blockkit.units import MiB, align_down, align_up
+from blockkit.units import SECTOR, MiB, align_down, align_up
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from blockkit.img.progress import Progress, Watch
 
 #: Exit codes of errors, as qemu-img's.
-OPENING_FAILED: Final = 2
 MAPPING_FAILED: Final = 3
 READING_FAILED: Final = 4
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from blockkit.block.facets import HasFacts
 from blockkit.block.facts import ImageFacts
+from blockkit.units import SECTOR as SECTOR  # noqa: PLC0414 -- others take it from here
 from blockkit.units import align_up
 
 if TYPE_CHECKING:
@@ -15,9 +16,6 @@ if TYPE_CHECKING:
 
     from blockkit.block.facts import SnapshotFacts
     from blockkit.block.node import Node
-
-#: Disks are counted in whole sectors of this many bytes, as QEMU does.
-SECTOR: Final = 512
 
 
 class ImageInfo(NamedTuple):

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from blockkit.block.chain import Ask, Walker
 from blockkit.block.facets import MapsInBulk, TracksAllocation
 from blockkit.block.node import Kind
-from blockkit.img.info import SECTOR
-from blockkit.units import align_up
+from blockkit.units import SECTOR, align_up
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from blockkit.errors import OptionError, UnsupportedOperationError
-from blockkit.img.info import SECTOR
-from blockkit.units import align_up
+from blockkit.units import SECTOR, align_up
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

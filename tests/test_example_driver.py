@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import blockkit
-from blockkit.block.filters.powercut import PowerCutNode
 from blockkit.block.node import Kind, Node
 from blockkit.errors import BlockkitError, CorruptImageError, FormatError, NoSpaceError, OptionError
 from blockkit.protocols.file import create_file, open_path
 from blockkit.testing.contract import NodeContract, WritableNodeContract, in_threads
 from blockkit.testing.memory import MemoryNode
+from blockkit.testing.powercut import PowerCutNode
 
 if TYPE_CHECKING:
     import random

@@ -9,7 +9,6 @@ import pytest
 import blockkit
 from blockkit.block.filters.copy_on_read import CopyOnReadNode
 from blockkit.block.filters.faults import FaultRule, FaultsNode
-from blockkit.block.filters.powercut import PowerCutNode
 from blockkit.block.filters.readonly import ReadOnlyNode
 from blockkit.block.filters.serial import SerialNode
 from blockkit.block.filters.throttle import ThrottleNode, ThrottleOptions
@@ -18,6 +17,7 @@ from blockkit.block.filters.window import WindowNode, WindowOptions
 from blockkit.protocols.file import open_path
 from blockkit.testing.contract import NodeContract, WritableNodeContract
 from blockkit.testing.memory import MemoryNode
+from blockkit.testing.powercut import PowerCutNode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

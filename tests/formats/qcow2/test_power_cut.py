@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from blockkit.block.filters.powercut import Logged, PowerCutNode
 from blockkit.block.node import Preallocation
 from blockkit.block.report import Repair
 from blockkit.errors import CorruptImageError
@@ -21,6 +20,7 @@ from blockkit.formats.qcow2.header import read_header
 from blockkit.formats.qcow2.node import Qcow2Node
 from blockkit.formats.qcow2.schema import Incompatible
 from blockkit.testing.memory import MemoryNode
+from blockkit.testing.powercut import Logged, PowerCutNode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

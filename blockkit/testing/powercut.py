@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from blockkit.block.filters.intercept import InterceptNode, Operation, Request
 from blockkit.block.zeros import is_zero
+from blockkit.units import SECTOR
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Collection, Iterator, Mapping
 
     from blockkit.block.node import Node
-
-#: What storage writes whole or not at all, bytes.
-SECTOR: Final = 512
 
 
 class Logged(NamedTuple):
@@ -104,7 +102,7 @@ class PowerCutNode(InterceptNode):
         Args:
             count: From 0 to ``len(log)``.
             lost: Operations, by index, that stayed in a cache; see :meth:`at_risk`.
-            torn: Of these writes, by index, only these 512-byte sectors of the file arrived.
+            torn: Of these writes, by index, only these sectors of the file arrived.
         """
         disk = bytearray(self._initial)
         for index in range(count):

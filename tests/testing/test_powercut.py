@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 import blockkit
 from blockkit.block.filters.faults import FaultRule, FaultsNode
 from blockkit.block.filters.intercept import Operation
-from blockkit.block.filters.powercut import PowerCutNode
 from blockkit.errors import NodeIOError
 from blockkit.protocols.file import open_path
 from blockkit.testing.memory import MemoryNode
+from blockkit.testing.powercut import PowerCutNode
 
 if TYPE_CHECKING:
     from pathlib import Path

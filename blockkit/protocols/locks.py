@@ -26,7 +26,6 @@ class Permission(enum.IntFlag):
 
     CONSISTENT_READ = 1  #: read data that makes sense
     WRITE = 2  #: change what the guest sees
-    WRITE_UNCHANGED = 4  #: write what is there already, such as when streaming from a backing file
     RESIZE = 8  #: change the size
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    from blockkit.block.driver import FilterDriver
+from typing import Final
 
 #: Every filter of this package: name -> where its driver is. Imported when first used.
 FILTERS: Final[dict[str, str]] = {
@@ -19,15 +16,3 @@ FILTERS: Final[dict[str, str]] = {
 
 #: Where other packages register filters.
 ENTRY_POINTS: Final = "blockkit.filters"
-
-
-def filter_driver(name: str) -> FilterDriver:
-    """Return the driver of the filter called ``name``.
-
-    Raises:
-        UnknownDriverError: there is none.
-    """
-    from blockkit.block.registry import load_driver
-
-    driver: FilterDriver = load_driver(FILTERS, ENTRY_POINTS, "filter", name)
-    return driver

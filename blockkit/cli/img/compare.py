@@ -11,7 +11,7 @@ from blockkit.cli.images import open_named
 from blockkit.cli.parameters import cache_option, format_option, image_argument, opening, quiet_option
 from blockkit.cli.progress import watch, watching
 from blockkit.cli.terminal import GREEN, RED, paint
-from blockkit.units import align_up
+from blockkit.units import SECTOR, align_up
 
 
 @click.command(
@@ -57,7 +57,6 @@ def command(
 ) -> None:
     """Compare and tell."""
     from blockkit.img.compare import compare
-    from blockkit.img.info import SECTOR
 
     def tell(text: str) -> None:
         if not quiet:

@@ -89,12 +89,15 @@ class Preallocation(enum.Enum):
 class Limits:
     """What requests suit a node. All in bytes; 1 means no constraint, 0 means no bound.
 
+    Advice for whoever chooses the sizes of requests; nothing has to keep to it. Any request is answered: a driver that
+    needs other sizes or alignments below splits and copies by itself.
+
     Attributes:
         request_alignment: Requests not aligned to this are possible but slower.
         memory_alignment: Buffers not aligned to this are copied.
         zero_granularity: Zeroing in these units needs no data written.
         discard_granularity: Discarding less than this does nothing.
-        max_transfer: The largest single request the layer passes on whole.
+        max_transfer: The most that goes to the storage at once; the driver splits what is larger.
         optimal_transfer: The size that works best (the cluster or block size of a format).
     """
 
@@ -167,6 +170,10 @@ def as_views(buffers: Sequence[Buffer]) -> list[memoryview]:
 
 class Node(ABC):
     """A vertex of the block graph: a byte-addressed disk of known size.
+
+    A driver that maps need not override ``_read``, ``_readv``, ``_write`` or ``_writev``: they follow ``_map`` and
+    ``_allocate``. One that moves the bytes itself overrides ``_readv``, ``_writev`` and, as it follows ``_map`` too,
+    ``_read`` (ProtocolNode and FilterNode have done that). ``_write`` calls ``_writev``; override it only to be faster.
 
     Attributes:
         driver: The name of its driver, such as ``"qcow2"``.

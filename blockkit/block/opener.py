@@ -57,7 +57,6 @@ class GraphOpener:
         chain: The files of the images above, which must not appear again.
         depth: How many images are above.
         given: Nodes the caller asked for by role, whatever the image records; what is used is taken out.
-        recorded: The format recorded for the image being opened, where options do not say.
     """
 
     def __init__(

@@ -58,6 +58,7 @@ class Metadata:
         writable: Load the reference counts too.
         cache_size: Bytes of L2 tables to keep.
         released: Called before freed clusters may be used for something else.
+        lock: To use, where there is one already.
     """
 
     def __init__(
@@ -69,8 +70,9 @@ class Metadata:
         writable: bool,
         cache_size: int,
         released: Callable[[], None],
+        lock: threading.Lock | None = None,
     ) -> None:
-        self.lock = threading.Lock()
+        self.lock = lock if lock is not None else threading.Lock()
         self.file, self.data, self.header, self.geometry = file, data, header, header.geometry
         self._released = released
         self.armed = False
@@ -197,6 +199,10 @@ class Metadata:
             self._lazy = True
         self.set_features(incompatible=int(incompatible), autoclear=int(known))
         self.armed = True
+
+    def retire(self) -> None:
+        """Refuse changes from now on: the file is about to be changed behind this object's back."""
+        self._damaged, self.armed = True, False
 
     def corrupt(self, problem: str, *, where: str, offset: int | None = None) -> CorruptImageError:
         """Mark a writable image corrupt, and return the error to raise; nothing is allocated in it any more."""

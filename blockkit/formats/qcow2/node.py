@@ -5,6 +5,7 @@ A flush that finds changed tables holds the metadata lock while it writes them.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -46,13 +47,40 @@ class Qcow2Node(Qcow2Writer):
             finally:
                 self._reach = self.size
 
-    def set_reach(self, first: int, last: int, reach: int) -> None:
-        """Let clusters be mapped up to ``reach`` bytes; wait for whoever works on clusters ``[first, last)``."""
+    def extend_reach(self, reach: int) -> None:
+        """Let clusters be mapped up to ``reach`` bytes."""
         with self._lock:
             self._reach = reach
-            while not (token := self._ranges.try_exclusive(first, last)):
-                self._ranges.wait()
-            self._ranges.release(token)
+
+    @contextmanager
+    def cutting(self, first: int, last: int, reach: int) -> Iterator[None]:
+        """Let clusters be mapped up to ``reach`` bytes only, and keep everybody out of clusters ``[first, last)``."""
+        with self._lock:
+            self._reach = reach
+            token = self._ranges.exclusive(first, last)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._ranges.release(token)
+
+    @contextmanager
+    def _paused_writers(self) -> Iterator[None]:
+        """Keep every change of the image out, after waiting for those on their way."""
+        with self._resizing:
+            try:
+                with self._lock:
+                    self._paused = True
+                    token = self._ranges.exclusive(0, self.header.geometry.clusters(self.size))
+                try:
+                    yield
+                finally:
+                    with self._lock:
+                        self._ranges.release(token)
+            finally:
+                with self._lock:
+                    self._paused = False
+                    self._ranges.wake()
 
     def set_size(self, size: int) -> None:
         """Change the virtual size in the header, after everything it depends on; the tables reach that far already."""
@@ -77,26 +105,33 @@ class Qcow2Node(Qcow2Writer):
         """Reserve clusters for a range that is not allocated, as ``mode`` says."""
         from blockkit.formats.qcow2.resize import preallocate
 
-        preallocate(self, offset, length, mode)
+        with self._resizing:
+            preallocate(self, offset, length, mode)
 
     # -- looking closer ------------------------------------------------------------------------------------
 
     def check(self, repair: Repair) -> CheckReport:
-        """Check all metadata, and mend it as ``repair`` says."""
+        """Check all metadata, and mend it as ``repair`` says; who writes meanwhile waits until that is done."""
         from blockkit.block.report import Repair
         from blockkit.formats.qcow2.check import check_image
 
         if repair is not Repair.NONE and self.read_only:
             self._refuse_write()
-        if not self.read_only:
+        if self.read_only:
+            return check_image(self.file, self.header, repair)
+        with self._paused_writers():
             with self._lock:
                 self.metadata.close()
-        report = check_image(self.file, self.header, repair)
-        if repair is not Repair.NONE:
-            self.header = read_header(self.file)
-            self._load()
-            self._bump_generation()
-        return report
+            if repair is Repair.NONE:
+                return check_image(self.file, self.header, repair)
+            self.metadata.retire()
+            try:
+                return check_image(self.file, self.header, repair)
+            finally:
+                with self._lock:
+                    self.header = read_header(self.file)
+                    self._load()
+                    self._bump_generation()
 
     def structures(self) -> Iterator[Structure]:
         """Yield every on-disk structure."""

@@ -76,6 +76,8 @@ class Qcow2Reader(FormatNode):
         self._codec: Codec | None = None
         self._decoded: dict[tuple[int, int], bytes] = {}
         self._arena = (0, 0)
+        self._lock = threading.Lock()
+        self._ranges = RangeLock(self._lock)
         self._load()
 
     def _load(self) -> None:
@@ -87,11 +89,10 @@ class Qcow2Reader(FormatNode):
             writable=not self.read_only,
             cache_size=self._cache_size,
             released=self._bump_generation,
+            lock=self._lock,
         )
         self._mapping = self.metadata.mapping
         self._tables = self._mapping.tables
-        self._lock = self.metadata.lock
-        self._ranges = RangeLock(self._lock)
 
     def _bump_generation(self) -> None:
         self._generation += 1

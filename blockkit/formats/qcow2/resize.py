@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 from blockkit.block.node import Kind, Preallocation
 from blockkit.block.tables import encode_u64
 from blockkit.block.zeros import zeros
-from blockkit.errors import NoSpaceError, UnsupportedOperationError
+from blockkit.errors import BlockkitError, NoSpaceError, UnsupportedOperationError
 from blockkit.formats.qcow2 import schema
 from blockkit.formats.qcow2.schema import COPIED, ExtensionType
 
 if TYPE_CHECKING:
+    from blockkit.block.node import Node
     from blockkit.formats.qcow2.node import Qcow2Node
 
 _PIECE = 1 << 20
@@ -43,13 +44,18 @@ def resize(node: Qcow2Node, size: int, preallocate_as: Preallocation) -> None:
     if size < old:
         _shrink(node, size)
         return
+    node.require_backing()
     _grow_l1(node, size)
-    node.set_reach(0, 0, -(-size // node.cluster_size) * node.cluster_size)
+    node.extend_reach(-(-size // node.cluster_size) * node.cluster_size)
     _hide_tail(node, old, size)
     start = -(-old // node.cluster_size) * node.cluster_size
     if start < size:
         # Before anybody may write there.
-        preallocate(node, start, size - start, preallocate_as)
+        try:
+            preallocate(node, start, size - start, preallocate_as)
+        except BaseException:
+            _give_back(node, old, size)
+            raise
     node.set_size(size)
 
 
@@ -104,10 +110,26 @@ def _hide_tail(node: Qcow2Node, old: int, size: int) -> None:
 
 def _shrink(node: Qcow2Node, size: int) -> None:
     """Drop everything behind ``size``, then say so in the header."""
-    geometry, metadata = node.header.geometry, node.metadata
+    geometry = node.header.geometry
     first, last = geometry.clusters(size), geometry.clusters(node.size)
-    keep_tables = geometry.l1_entries(size)
-    node.set_reach(first, last, size)
+    with node.cutting(first, last, size):
+        _drop(node, first, last, keep_tables=geometry.l1_entries(size))
+    node.set_size(size)
+    node.flush()
+
+
+def _give_back(node: Qcow2Node, old: int, size: int) -> None:
+    """Free what was reserved between ``old`` and ``size`` bytes, as far as that is possible after an error."""
+    geometry = node.header.geometry
+    try:
+        _drop(node, geometry.clusters(old), geometry.clusters(size), keep_tables=geometry.l1_entries(old))
+    except BlockkitError:
+        pass  # the first error is what must be reported
+
+
+def _drop(node: Qcow2Node, first: int, last: int, *, keep_tables: int) -> None:
+    """Free clusters ``[first, last)``, which nobody uses, and L2 tables but the first ``keep_tables``."""
+    geometry, metadata = node.header.geometry, node.metadata
     with metadata.lock:
         metadata.arm()
         while first < last:
@@ -121,8 +143,6 @@ def _shrink(node: Qcow2Node, size: int) -> None:
             first = stop
         metadata.commit()
         metadata.barrier()
-    node.set_size(size)
-    node.flush()
 
 
 def preallocate(node: Qcow2Node, offset: int, length: int, mode: Preallocation) -> None:
@@ -143,18 +163,32 @@ def preallocate(node: Qcow2Node, offset: int, length: int, mode: Preallocation) 
             taken, count = metadata.refcounts.allocate(min(last - first, geometry.l2_entries - index))
         host = taken << geometry.cluster_bits
         size = count << geometry.cluster_bits
-        if mode is not Preallocation.FULL:
-            reserve = mode if mode is Preallocation.FALLOC else Preallocation.OFF
-            # What was freed before may hold old data still.
-            if (reused := min(node.data.size, host + size) - host) > 0:
-                node.data.zero(host, reused, unmap=mode is Preallocation.METADATA)
-            if host + size > node.data.size:
-                node.data.resize(host + size, preallocate=reserve)
-        else:
-            for at in range(host, host + size, _PIECE):
-                node.data.push(at, [zeros(min(_PIECE, host + size - at))])
         begin = host | COPIED
+        try:
+            _reserve(node.data, host, size, mode)
+            with metadata.lock:
+                metadata.set_entries(l1_index, index, array("Q", range(begin, begin + size, step)))
+        except BaseException:
+            with metadata.lock:
+                metadata.refcounts.give_back(taken, count)
+            raise
         with metadata.lock:
-            metadata.set_entries(l1_index, index, array("Q", range(begin, begin + size, step)))
             metadata.commit_if_large()
         first += count
+
+
+def _reserve(data: Node, host: int, size: int, mode: Preallocation) -> None:
+    """Make ``[host, host + size)`` of ``data`` zeros, whatever was there before, reserved as ``mode`` says.
+
+    Others write to ``data`` meanwhile, and further out: its size is never set, it only grows by what is written.
+    """
+    if mode is Preallocation.FULL:
+        for at in range(host, host + size, _PIECE):
+            data.push(at, [zeros(min(_PIECE, host + size - at))])
+    elif mode is Preallocation.FALLOC:
+        data.zero(host, size, unmap=False)
+    else:
+        if (reused := min(data.size, host + size) - host) > 0:
+            data.zero(host, reused, unmap=True)
+        if host + size > data.size:
+            data.push(host + size - 1, [zeros(1)])

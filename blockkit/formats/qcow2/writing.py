@@ -6,6 +6,7 @@ that allocate the same cluster wait for each other, and so do writes in place an
 
 from __future__ import annotations
 
+import os
 from array import array
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,25 @@ if TYPE_CHECKING:
 class Qcow2Writer(Qcow2Reader):
     """The part of an open qcow2 image that finds places for bytes, and empties clusters."""
 
+    #: Somebody waits for, or has, the whole disk: no request begins. Guarded by the lock.
+    _paused: bool = False
+
+    def _arm(self) -> None:
+        """Prepare the metadata for a change; with the lock held, by a request that nobody can pause any more.
+
+        Raises:
+            UnsupportedOperationError: the backing file is not open, so what a write leaves as it was is not known.
+        """
+        if not self.metadata.armed:
+            self.require_backing()
+            self.metadata.arm()
+
+    def require_backing(self) -> None:
+        """Refuse when the image names a backing file, but was opened without it."""
+        if self.backing is None and self.header.backing_file is not None:
+            name = os.fsdecode(self.header.backing_file)
+            raise UnsupportedOperationError(f"{self}: cannot be written while its backing file {name!r} is not open")
+
     # -- writing -------------------------------------------------------------------------------------------
 
     def _write(self, offset: int, data: bytes, length: int) -> None:
@@ -40,6 +60,7 @@ class Qcow2Writer(Qcow2Reader):
                 token = 0
                 if (
                     self.metadata.armed
+                    and offset + length <= self._reach
                     and entry & COPIED
                     and not entry & self._special
                     and host
@@ -61,8 +82,10 @@ class Qcow2Writer(Qcow2Reader):
         cluster = offset >> self._bits
         within = offset & self._cluster_mask
         with self._lock:
-            self.metadata.arm()
             while True:
+                while self._paused:
+                    self._ranges.wait()
+                self._arm()
                 if offset + length > self._reach:
                     self._out_of_range(offset, length)
                 l1_index, index = cluster >> self._l2_bits, cluster & self._l2_mask
@@ -209,12 +232,11 @@ class Qcow2Writer(Qcow2Reader):
         if not 0 < len(encoded) <= self._cluster_size:
             raise UsageError(f"{self}: {len(encoded)} bytes are not one cluster of {self._cluster_size}, compressed")
         cluster = offset >> self._bits
-        metadata = self.metadata
         with self._lock:
-            metadata.arm()
-            while not (token := self._ranges.try_exclusive(cluster, cluster + 1)):
-                self._ranges.wait()
+            token = self._ranges.exclusive(cluster, cluster + 1)
             try:
+                self._arm()
+                metadata = self.metadata
                 if offset >= self._reach:
                     self._out_of_range(offset, self._cluster_size)
                 metadata.writable_table(cluster >> self._l2_bits)
@@ -264,6 +286,7 @@ class Qcow2Writer(Qcow2Reader):
     # -- zeroing and discarding ----------------------------------------------------------------------------
 
     def _zero(self, offset: int, length: int, unmap: bool, fast: bool) -> None:
+        self.require_backing()
         if self.header.fixed.version < 3 and (self.backing is not None or not unmap):
             super()._zero(offset, length, unmap, fast)
             return
@@ -293,6 +316,7 @@ class Qcow2Writer(Qcow2Reader):
             start += extent.length
 
     def _discard(self, offset: int, length: int) -> None:
+        self.require_backing()
         if self.header.fixed.version < 3 and self.backing is not None:
             return  # the backing would show again
         first, last = -(-offset >> self._bits), (offset + length) >> self._bits
@@ -310,19 +334,20 @@ class Qcow2Writer(Qcow2Reader):
             keep: Leave their space reserved.
             zero: Say so even where nothing is allocated (the difference shows only in ``map``).
         """
-        last = min(last, self.header.geometry.clusters(self._reach))
         flag = ZERO if self.header.fixed.version >= 3 and (zero or self.backing is not None) else 0
         while first < last:
             l1_index, index = first >> self._l2_bits, first & self._l2_mask
             stop = min(last, (l1_index + 1) << self._l2_bits)
             with self._lock:
-                self.metadata.arm()
-                if not self._mapping.l1[l1_index] and self.backing is None:
-                    first = stop
-                    continue
-                while not (token := self._ranges.try_exclusive(first, stop)):
-                    self._ranges.wait()
+                token = self._ranges.exclusive(first, stop)
                 try:
+                    self._arm()
+                    # The disk may have become smaller meanwhile.
+                    last = min(last, self.header.geometry.clusters(self._reach))
+                    stop = min(stop, last)
+                    if first >= stop or (not self._mapping.l1[l1_index] and self.backing is None):
+                        first = stop
+                        continue
                     table = self.metadata.writable_table(l1_index)
                     count = stop - first
                     if keep:

@@ -29,6 +29,7 @@ def fields(found: list[Structure], name: str) -> list[FieldValue]:
 @pytest.fixture
 def file(disk: Callable[..., Qcow2Node]) -> MemoryNode:
     node = disk(1 << 20, cluster_size=4096, backing_file="base.raw", backing_fmt="raw")
+    node.backing = MemoryNode()
     node.write(0, b"x" * 8192)
     node.zero(16384, 4096)
     node.flush()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
@@ -98,3 +98,27 @@ def test_what_is_not_one_cluster_compressed_is_refused(image: Image) -> None:
         for data in (b"", b"x" * (CLUSTER + 1)):
             with pytest.raises(UsageError):
                 node.write_compressed(0, data)
+
+
+def test_without_its_backing_file_an_image_takes_no_writes_but_repairs(disk: Callable[..., Qcow2Node]) -> None:
+    node = disk(CLUSTER * 8, cluster_size=CLUSTER, backing_file="base.raw", backing_fmt="raw")
+    before = bytes(cast("MemoryNode", node.file).data)
+    changes: list[Callable[[], object]] = [
+        lambda: node.write(10, b"x"),
+        lambda: node.writev(0, [b"x" * CLUSTER]),
+        lambda: node.zero(10, 1),
+        lambda: node.zero(0, CLUSTER),
+        lambda: node.discard(0, CLUSTER),
+        lambda: node.write_compressed(0, b"x"),
+        lambda: node.resize(CLUSTER * 9),
+    ]
+    for change in changes:
+        with pytest.raises(UnsupportedOperationError, match=r"while its backing file 'base\.raw' is not open"):
+            change()
+    assert cast("MemoryNode", node.file).data == before
+    assert node.check(Repair.ALL).clean
+    node.resize(CLUSTER * 4)
+    assert node.size == CLUSTER * 4
+    node.backing = MemoryNode(b"b" * CLUSTER * 4)
+    node.write(10, b"x")
+    assert node.read(0, CLUSTER) == b"b" * 10 + b"x" + b"b" * (CLUSTER - 11)

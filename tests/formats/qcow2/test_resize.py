@@ -115,3 +115,59 @@ def test_growing_that_fails_half_way_can_be_done_again(nth: int, image: Image) -
     node.close()
     report = check_image(file, read_header(file), Repair.NONE)
     assert report.corruptions + report.check_errors == 0, report.findings[:5]
+
+
+@pytest.mark.parametrize("mode", [Preallocation.METADATA, Preallocation.FALLOC, Preallocation.FULL])
+def test_reserving_space_cuts_off_nothing_that_is_written_meanwhile(mode: Preallocation, image: Image) -> None:
+    class Busy(MemoryNode):
+        meanwhile: Callable[[], None] | None = None
+
+        def _others(self) -> None:
+            if self.meanwhile is not None:
+                meanwhile, self.meanwhile = self.meanwhile, None
+                meanwhile()
+
+        def _resize(self, size: int, preallocate: Preallocation) -> None:
+            self._others()
+            super()._resize(size, preallocate)
+
+        def _zero(self, offset: int, length: int, unmap: bool, fast: bool) -> None:
+            self._others()
+            super()._zero(offset, length, unmap, fast)
+
+        def _writev(self, offset: int, buffers: list[memoryview], fua: bool) -> None:
+            if offset >= len(self.data):
+                self._others()
+            super()._writev(offset, buffers, fua)
+
+    file = Busy(image(64 * 4096, cluster_size=4096).data, grows=True)
+    with Qcow2Node(file, read_only=False) as node:
+        file.meanwhile = lambda: node.write(0, b"kept" * 64 * 1024)
+        node.resize(128 * 4096, preallocate=mode)
+        assert file.meanwhile is None
+        assert node.read(0, 128 * 4096) == b"kept" * 64 * 1024 + bytes(64 * 4096)
+    assert check_image(file, read_header(file), Repair.NONE).clean
+
+
+@pytest.mark.parametrize("mode", [Preallocation.METADATA, Preallocation.FALLOC, Preallocation.FULL])
+@pytest.mark.parametrize("room", [10, 100, 300])
+def test_reserving_that_fails_gives_everything_back(mode: Preallocation, room: int, image: Image) -> None:
+    class Full(MemoryNode):
+        limit = 1 << 62
+
+        def _store(self, offset: int, data: bytes) -> None:
+            if offset + len(data) > self.limit:
+                raise NoSpaceError("told to be full")
+            super()._store(offset, data)
+
+    file = Full(image(64 * 512, cluster_size=512).data, grows=True)
+    with Qcow2Node(file, read_only=False) as node:
+        node.write(0, b"a" * 64 * 512)
+        node.flush()
+        file.limit = file.size + room * 512
+        with pytest.raises(NoSpaceError):
+            node.resize(1000 * 512, preallocate=mode)
+        assert node.size == 64 * 512
+        assert node.read(0, node.size) == b"a" * 64 * 512
+    report = check_image(file, read_header(file), Repair.NONE)
+    assert report.clean, report.findings[:5]

@@ -7,11 +7,13 @@ import struct
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from blockkit.block.report import Repair
+from blockkit.errors import CorruptImageError, NodeIOError, OutOfRangeError
+from blockkit.formats.qcow2 import resize as qcow2_resize
 from blockkit.formats.qcow2.check import check_image
 from blockkit.formats.qcow2.header import read_header
 from blockkit.formats.qcow2.node import Qcow2Node
@@ -250,4 +252,77 @@ def test_a_stale_compressed_cluster_is_read_again_not_called_corrupt(image: Call
 
     file.meanwhile = meanwhile
     assert node.read(0, 4096) == b"new!" * 1024
+    check(node)
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_checking_and_repairing_beside_writers_loses_nothing(lazy: bool, image: Callable[..., MemoryNode]) -> None:
+    blocks = 1024
+    file = image(blocks * BLOCK, cluster_size=1024, lazy_refcounts=lazy)
+    node = Qcow2Node(file, read_only=False, cache_size=0)
+    owners = [Owner(node, list(range(n, blocks, 4)), n, kinds="wwwwzdrf") for n in range(4)]
+
+    def checker(going: Callable[[], bool]) -> None:
+        while going():
+            for repair in (Repair.NONE, Repair.ALL):
+                report = node.check(repair)
+                assert report.clean, report.findings[:5]
+                assert not report.leaks_fixed
+                assert not report.corruptions_fixed
+
+    together(*owners, checker)
+    for owner in owners:
+        for block in owner.blocks:
+            owner.look(block)
+    check(node)
+
+
+def test_a_repair_that_fails_leaves_an_image_that_others_may_read_and_close(image: Callable[..., MemoryNode]) -> None:
+    class Failing(MemoryNode):
+        broken = False
+
+        def _readv(self, offset: int, buffers: list[memoryview]) -> None:
+            if self.broken:
+                raise NodeIOError("told to fail")
+            super()._readv(offset, buffers)
+
+    file = Failing(image(64 * BLOCK, cluster_size=BLOCK).data, grows=True)
+    node = Qcow2Node(file, read_only=False)
+    node.write(0, b"a" * BLOCK)
+    file.broken = True
+    with pytest.raises(NodeIOError):
+        node.check(Repair.ALL)
+    file.broken = False
+    # What is in memory may not be what is in the file any more.
+    with pytest.raises(CorruptImageError):
+        node.write(0, b"b" * BLOCK)
+    assert node.read(0, BLOCK) == b"a" * BLOCK
+    assert node.check(Repair.ALL).clean
+    node.write(0, b"b" * BLOCK)
+    check(node)
+
+
+def test_nobody_gets_at_clusters_that_a_shrink_is_about_to_free(
+    image: Callable[..., MemoryNode], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = Qcow2Node(image(16 * 4096, cluster_size=4096), read_only=False)
+    node.write(0, b"a" * 16 * 4096)
+    node.flush()
+    drop, seen, pinners = qcow2_resize._drop, list[int](), list[threading.Thread]()
+
+    def watched(*args: Any, **options: Any) -> None:
+        with pytest.raises(OutOfRangeError):
+            node.write(15 * 4096, b"late")
+        pinner = threading.Thread(target=lambda: seen.append(node.pin(15 * 4096, 4096)), daemon=True)
+        pinner.start()
+        pinner.join(0.1)
+        assert not seen
+        drop(*args, **options)
+        assert not seen
+        pinners.append(pinner)
+
+    monkeypatch.setattr(qcow2_resize, "_drop", watched)
+    node.resize(8 * 4096)
+    pinners[0].join(30)
+    node.unpin(seen[0])
     check(node)

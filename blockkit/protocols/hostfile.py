@@ -204,6 +204,17 @@ class HostFile(ProtocolNode):
         self._readv(offset, [memoryview(buf)])
         return bytes(buf)
 
+    def pull_bytes(self, offset: int, length: int) -> bytes:
+        # The system knows best where the file ends; only a short answer needs a closer look.
+        if self._direct is None:
+            try:
+                data = os.pread(self._fd, length, offset)
+            except OSError as error:
+                raise self._failed(error, f"cannot read {length} bytes at {offset:#x}") from error
+            if len(data) == length:
+                return data
+        return super().pull_bytes(offset, length)
+
     def _readv(self, offset: int, buffers: list[memoryview]) -> None:
         try:
             if self._direct is not None:

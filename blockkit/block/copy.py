@@ -22,6 +22,7 @@ from blockkit.units import KiB, align_up
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from blockkit.block.chain import Located
     from blockkit.block.node import Node
 
 #: What one worker reads and writes at once. Larger is faster where clusters are allocated; into a plain file, 1 MiB
@@ -44,7 +45,7 @@ class CopyPlan:
         compressed: Store compressed clusters.
         workers: Threads.
         copy_range: Ask the file system to copy, where both sides are host files.
-        salvage: Where the source cannot be read, write zeros and go on.
+        salvage: Where the source, or the tables that map it, cannot be read, write zeros and go on.
         advance: Called with the bytes of the disk just dealt with; by any worker.
         failed: Called with the offset, length and error of each range that salvage could not read.
     """
@@ -115,7 +116,7 @@ class _Copier:
         skip_zero = plan.target_is_zero and not plan.over_backing and plan.sparse_size > 0
         parts: list[tuple[int, int, bool]] = []
         begin = limit = 0  # where the current chunk begins, and ends at the latest
-        for found in locate(self.source, self.start, self.end - self.start, max_depth=depth):
+        for found in self._walk(depth):
             at, kind = found.offset, found.kind
             is_data = kind is Kind.DATA or kind is Kind.ENCODED
             if not is_data:
@@ -139,6 +140,14 @@ class _Copier:
                 at = piece
         if parts:
             yield begin, limit, parts
+
+    def _walk(self, depth: int | None) -> Iterator[Located]:
+        """Yield how the source is stored, with salvage whatever its tables hold."""
+        if self.plan.salvage:
+            from blockkit.block.salvage import locate_readable
+
+            return locate_readable(self.source, self.start, self.end, self.plan.failed, max_depth=depth)
+        return locate(self.source, self.start, self.end - self.start, max_depth=depth)
 
     def _inherits(self, offset: int) -> bool:
         """Whether the target's backing supplies what lies at ``offset``."""

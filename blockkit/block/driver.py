@@ -46,7 +46,8 @@ class FormatDriver(Protocol):
 
     A driver whose nodes cannot take several requests at once also has ``concurrency = Concurrency.SERIAL``. One with
     options that can contradict each other also has ``judge(size, options)``, which raises for what ``create`` could
-    not make before anything is overwritten.
+    not make before anything is overwritten. One whose nodes are :class:`~blockkit.block.facets.WritesCompressed` has
+    ``compresses = True``.
     """
 
     @property

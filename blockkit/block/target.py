@@ -74,15 +74,14 @@ class Target:
             error.add_note(f"{self.path} is unfinished and could not be removed")
 
 
-def files_of(node: Node) -> frozenset[Identity]:
-    """Return what all host files of a graph are, those of its backing chain included."""
+def files_of(node: Node, *, backing: bool = True) -> frozenset[Identity]:
+    """Return what all host files of a graph are; without ``backing``, only those that hold its topmost image."""
     found: set[Identity] = set()
     left = [node]
     while left:
         one = left.pop()
-        children = one.children.values()
-        if children:
-            left += children
-        else:
+        below = [child for role, child in one.children.items() if backing or role != "backing"]
+        left += below
+        if not below:
             found |= identities(one)
     return frozenset(found)

@@ -7,17 +7,21 @@ import stat
 import sys
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from blockkit.block.copy import CopyPlan, copy
-from blockkit.block.policy import ImplicitPolicy
-from blockkit.errors import BlockkitError, UsageError, translating
+from blockkit.block.facets import WritesCompressed
+from blockkit.block.target import Target, files_of
+from blockkit.errors import BlockkitError, UsageError, from_os_error, translating
 from blockkit.img.request import STANDARD_STREAM
+from blockkit.names import parse_name
 from blockkit.units import MiB, align_up
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
+    from types import TracebackType
+    from typing import Self
 
     from blockkit.block.node import Buffer, Node
     from blockkit.img.progress import Progress
@@ -58,15 +62,18 @@ class ConvertResult:
 def convert(request: ConvertRequest) -> ConvertResult:
     """Carry out ``request``.
 
-    A target made here is removed again if the conversion fails or is interrupted.
+    A target made here is removed again if the conversion fails or is interrupted. One that existed stays; if it was
+    overwritten by then, a note on the exception tells.
 
     Raises:
         BlockkitError: nothing, or not everything, was converted.
+        BrokenPipeError: whoever read standard output went away.
     """
+    _judge(request)
     result = ConvertResult()
     with ExitStack() as stack:
         if request.inputs == (STANDARD_STREAM,):
-            source = _standard_input()
+            source = _standard_input(request)
             if source is None:
                 _from_pipe(request, result)
                 return result
@@ -79,6 +86,15 @@ def convert(request: ConvertRequest) -> ConvertResult:
         else:
             _to_image(request, source, result)
     return result
+
+
+def _judge(request: ConvertRequest) -> None:
+    """Refuse before the target is touched what its format cannot do."""
+    if request.compress and request.create:
+        from blockkit.formats import format_driver
+
+        if not getattr(format_driver(request.output_format), "compresses", False):
+            raise UsageError(f"convert: -c: images of format {request.output_format} cannot store compressed data")
 
 
 # -- sources -------------------------------------------------------------------------------------------
@@ -113,49 +129,50 @@ def _open_sources(request: ConvertRequest, stack: ExitStack) -> Node:
     return ConcatNode(parts)
 
 
-def _standard_input() -> Node | None:
+def _standard_input(request: ConvertRequest) -> Node | None:
     """Open standard input as a disk if it is a whole file; None for a pipe."""
     from blockkit.block.graph import open_image
 
     fd = sys.stdin.fileno()
-    if stat.S_ISREG(os.fstat(fd).st_mode) and os.lseek(fd, 0, os.SEEK_CUR) == 0:
-        return open_image({"driver": "raw", "file": {"driver": "file", "filename": f"/proc/self/fd/{fd}"}})
-    return None
+    if not stat.S_ISREG(os.fstat(fd).st_mode) or os.lseek(fd, 0, os.SEEK_CUR):
+        return None
+    return open_image(
+        {"driver": "file", "filename": f"/proc/self/fd/{fd}"},
+        format=request.source_format or "raw",
+        cache=request.source_cache,
+        share=request.force_share,
+        policy=request.policy,
+    )
 
 
 # -- to an image ---------------------------------------------------------------------------------------
 
 
 def _to_image(request: ConvertRequest, source: Node, result: ConvertResult) -> None:
-    made = _create(request, source.size) if request.create else False
-    try:
-        with _open_target(request) as target:
-            if target.size < source.size:
-                raise UsageError(
-                    f"{request.output}: the target has {target.size} bytes, fewer than the {source.size} of the source"
-                )
-            over_backing = target.backing is not None and request.backing_file is not None
-            fresh = request.create or request.target_is_zero
-            workers = request.workers or min(4, max(2, os.cpu_count() or 2))
-            with request.progress(source.size) as progress:
-                plan = CopyPlan(
-                    sparse_size=request.sparse_size,
-                    target_is_zero=fresh,
-                    over_backing=over_backing,
-                    compressed=request.compress,
-                    workers=min(workers, 4 if not request.compress else 16),
-                    copy_range=request.copy_offload,
-                    salvage=request.salvage,
-                    advance=_Throttle(request.rate_limit, progress).advance if request.rate_limit else progress.advance,
-                    failed=result.failed,
-                )
-                copy(source, target, plan)
-                _clear_tail(target, source.size, fresh=fresh and target.backing is None)
-            target.flush()
-    except BaseException:
-        if made:
-            _remove(request.output)
-        raise
+    with _made(request, source.size, source) as (target, place):
+        if target.size < source.size:
+            raise UsageError(
+                f"{request.output}: the target has {target.size} bytes, fewer than the {source.size} of the source"
+            )
+        over_backing = target.backing is not None and request.backing_file is not None
+        fresh = request.create or request.target_is_zero
+        workers = request.workers or min(4, max(2, os.cpu_count() or 2))
+        with _progress(request, source.size) as progress:
+            plan = CopyPlan(
+                sparse_size=request.sparse_size,
+                target_is_zero=fresh,
+                over_backing=over_backing,
+                compressed=request.compress,
+                workers=min(workers, 4 if not request.compress else 16),
+                copy_range=request.copy_offload,
+                salvage=request.salvage,
+                advance=progress.advance,
+                failed=result.failed,
+            )
+            place.overwritten = True
+            copy(source, target, plan)
+            _clear_tail(target, source.size, fresh=fresh and target.backing is None)
+        target.flush()
 
 
 def _clear_tail(target: Node, start: int, *, fresh: bool) -> None:
@@ -164,26 +181,60 @@ def _clear_tail(target: Node, start: int, *, fresh: bool) -> None:
         target.zero(start, target.size - start)
 
 
-def _create(request: ConvertRequest, size: int) -> bool:
-    """Make the target; tell whether it did not exist before in any useful sense (a device is kept)."""
-    from blockkit.block.graph import create_image
+@contextmanager
+def _made(request: ConvertRequest, size: int, source: Node | None) -> Iterator[tuple[Node, Target]]:
+    """Make the target, or open the one that exists; a new file is removed again unless the body ends well.
 
-    create_image(
-        request.output,
-        request.output_format,
-        size,
-        options=dict(request.options),
-        backing_file=request.backing_file,
-        backing_format=request.backing_format,
-        cache=request.target_cache,
-    )
-    try:
-        return stat.S_ISREG(os.stat(request.output).st_mode)
-    except OSError:
-        return False
+    The body says when it begins to overwrite an existing one.
+    """
+    from blockkit.block.graph import create_image, open_image
+
+    if not request.create:
+        with _open_existing(request) as node, Target({"filename": node.filename}) as target:
+            target.existed = True
+            if source is not None and files_of(node, backing=False) & files_of(source):
+                raise UsageError(f"{request.output}: the target is the source, or an image it stands on")
+            if request.compress and not isinstance(node, WritesCompressed):
+                raise UsageError(f"{request.output}: {node.driver} cannot store compressed data")
+            yield node, target
+        return
+    with Target(request.output) as target, ExitStack() as stack:
+        if source is not None:
+            target.keep_apart(source, "source")
+        tree: dict[str, object] = {"file": parse_name(request.output)}
+        if request.backing_file is not None:
+            # The caller names this one file. What it names in turn is for the policy to judge.
+            backing = stack.enter_context(_open_backing(request, target.path))
+            target.keep_apart(backing, "backing file")
+            tree["backing"] = backing
+        create_image(
+            request.output,
+            request.output_format,
+            size,
+            options=dict(request.options),
+            backing_file=request.backing_file,
+            backing_format=request.backing_format,
+            cache=request.target_cache,
+        )
+        target.overwritten = True
+        if "compression_level" in request.options:
+            tree["compression_level"] = request.options["compression_level"]
+        node = open_image(
+            tree, format=request.output_format, read_only=False, cache=request.target_cache, policy=request.policy
+        )
+        yield stack.enter_context(node), target
 
 
-def _open_target(request: ConvertRequest) -> Node:
+def _open_backing(request: ConvertRequest, image: str) -> Node:
+    from blockkit.block.graph import backing_tree, open_image
+
+    if request.backing_format is None:
+        raise UsageError(f"backing file {request.backing_file!r} is given without its format (-F)")
+    tree = backing_tree(request.backing_file or "", request.backing_format, image)
+    return open_image(tree, cache=request.target_cache, policy=request.policy)
+
+
+def _open_existing(request: ConvertRequest) -> Node:
     from blockkit.block.graph import open_image
 
     tree: str | Mapping[str, object] = request.output
@@ -191,28 +242,19 @@ def _open_target(request: ConvertRequest) -> Node:
         from blockkit.options import parse_dotted
 
         tree = parse_dotted(request.output)
-    options: dict[str, object] = {}
-    if request.create and "compression_level" in request.options:
-        options["compression_level"] = request.options["compression_level"]
-    policy = request.policy
-    if request.create and request.backing_file is not None:
-        # Named on the command line, not by a stranger's image.
-        policy = ImplicitPolicy.allow()
     return open_image(
         tree,
         format=None if request.target_image_opts else request.output_format,
         read_only=False,
         cache=request.target_cache,
-        policy=policy,
-        options=options or None,
+        policy=request.policy,
     )
 
 
-def _remove(name: str) -> None:
-    try:
-        os.unlink(name)
-    except OSError:
-        pass  # whoever looks will see an unfinished file; the error that led here is what is reported
+def _progress(request: ConvertRequest, total: int) -> Progress:
+    """Return what watches the conversion, and holds it up where a rate limit says so."""
+    progress = request.progress(total)
+    return _Throttle(request.rate_limit, progress) if request.rate_limit else progress
 
 
 class _Throttle:
@@ -232,6 +274,15 @@ class _Throttle:
         if wait > 0:
             time.sleep(wait)
 
+    def __enter__(self) -> Self:
+        self._progress.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.__exit__(kind, value, trace)
+
 
 # -- streams -------------------------------------------------------------------------------------------
 
@@ -248,11 +299,15 @@ def _to_stream(request: ConvertRequest, source: Node) -> None:
 
     def write(data: Buffer) -> None:
         view = memoryview(data)
-        with translating("standard output"):
+        try:
             while view:
                 view = view[os.write(fd, view) :]
+        except BrokenPipeError:
+            raise  # no failure of ours: whoever read it has seen enough
+        except OSError as error:
+            raise from_os_error(error, "standard output") from error
 
-    with request.progress(source.size) as progress:
+    with _progress(request, source.size) as progress:
         if request.output_format == "raw":
             from blockkit.img.stream import write_raw
 
@@ -282,22 +337,16 @@ def _from_pipe(request: ConvertRequest, result: ConvertResult) -> None:
         raise UsageError("convert: standard input is read front to back and must be raw (-f raw)")
     if request.output == STANDARD_STREAM:
         raise UsageError("convert: standard input and standard output cannot both be pipes")
+    if request.salvage:
+        raise UsageError("convert: --salvage cannot read standard input, unless that is a file")
     fd = sys.stdin.fileno()
 
     def read(buf: memoryview) -> int:
         return os.readv(fd, [buf])
 
-    if not request.create:
-        with _open_target(request) as target:
-            _fill(request, target, read, result, grow=False)
-        return
-    _create(request, 0)
-    try:
-        with _open_target(request) as target:
-            _fill(request, target, read, result, grow=True)
-    except BaseException:
-        _remove(request.output)
-        raise
+    with _made(request, 0, None) as (target, place):
+        place.overwritten = True
+        _fill(request, target, read, result, grow=request.create)
 
 
 def _fill(
@@ -315,7 +364,7 @@ def _fill(
     fresh = grow or request.target_is_zero
     plan = CopyPlan(sparse_size=request.sparse_size, target_is_zero=fresh, compressed=request.compress, workers=1)
     done = 0
-    with request.progress(0) as progress:
+    with _progress(request, 0) as progress:
         while True:
             filled = 0
             while filled < len(buffer):

@@ -47,7 +47,7 @@ class ConvertRequest:
         target_cache: ``-t``: cache mode of the target.
         source_cache: ``-T``: cache mode of the sources.
         force_share: ``-U``: open sources that others write to.
-        salvage: ``--salvage``: unreadable ranges become zeros and a warning.
+        salvage: ``--salvage``: unreadable ranges become zeros and a warning; not to standard output.
         target_is_zero: ``--target-is-zero``: with ``-n``, the target already reads as zeros.
         image_opts: ``--image-opts``: the sources are option strings (``driver=qcow2,file.filename=...``).
         target_image_opts: ``--target-image-opts``: the target is one too.
@@ -100,6 +100,7 @@ class ConvertRequest:
             (self.target_is_zero and self.backing_file is not None, "--target-is-zero and -B exclude each other"),
             (self.target_image_opts and self.create, "--target-image-opts needs -n"),
             (not self.create and self.output == STANDARD_STREAM, "standard output cannot be an existing target (-n)"),
+            (self.salvage and self.output == STANDARD_STREAM, "--salvage cannot go to standard output"),
         ):
             if wrong:
                 raise UsageError(f"convert: {problem}")

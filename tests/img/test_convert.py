@@ -8,12 +8,15 @@ import random
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
 from blockkit.block.graph import create_image, open_image
-from blockkit.errors import BlockkitError, UsageError
+from blockkit.block.policy import ImplicitPolicy
+from blockkit.errors import BlockkitError, CorruptImageError, PolicyError, UsageError
 from blockkit.img.convert import convert
 from blockkit.img.progress import Silent
 from blockkit.img.request import ConvertRequest
@@ -136,8 +139,9 @@ def test_several_sources_are_joined_as_qemu_joins_them(qemu_img, source, tmp_pat
     run("qemu-img", "check", "-q", str(ours))
 
 
-def piped(request: dict[str, object], *, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run([sys.executable, "-c", PROGRAM, repr(request)], input=stdin, capture_output=True, timeout=120)
+def piped(request: dict[str, object], *, stdin: bytes | BinaryIO = b"") -> subprocess.CompletedProcess[bytes]:
+    given = {"input": stdin} if isinstance(stdin, bytes) else {"stdin": stdin}
+    return subprocess.run([sys.executable, "-c", PROGRAM, repr(request)], capture_output=True, timeout=120, **given)
 
 
 @pytest.mark.interop
@@ -295,3 +299,158 @@ def test_a_source_that_somebody_writes_to_needs_force_share(source, tmp_path):
         convert(ConvertRequest(inputs=(str(path),), source_format="raw", output=str(target), force_share=True))
     assert target.read_bytes() == data
     assert not os.path.exists(str(target) + ".tmp")
+
+
+def overlay(path: Path, backing: Path, size: int = SIZE) -> None:
+    create_image(path, "qcow2", size, backing_file=str(backing), backing_format="qcow2", check_backing=False)
+
+
+def test_the_policy_holds_for_what_a_named_backing_file_names(source, tmp_path):
+    path, data = source
+    secret, inside = tmp_path / "secret.qcow2", tmp_path / "images" / "base.qcow2"
+    inside.parent.mkdir()
+    create_image(secret, "qcow2", SIZE)
+    overlay(inside, secret)
+    target = tmp_path / "target.qcow2"
+    wanted = {
+        "inputs": (str(path),), "output": str(target), "output_format": "qcow2",
+        "backing_file": str(inside), "backing_format": "qcow2",
+    }  # fmt: skip
+    with pytest.raises(PolicyError, match="leads out"):
+        convert(ConvertRequest(**wanted))
+    assert not target.exists()
+    convert(ConvertRequest(**wanted, policy=ImplicitPolicy.allow()))
+    # The named file itself may lie anywhere, and so may what lies beside it.
+    beside = inside.with_name("secret.qcow2")
+    secret.rename(beside)
+    inside.unlink()
+    overlay(inside, beside)
+    convert(ConvertRequest(**wanted))
+    with open_image(target, policy=ImplicitPolicy.allow()) as node:
+        assert node.read(0, SIZE) == data
+
+
+def test_nothing_is_overwritten_that_the_target_format_cannot_hold(source, tmp_path):
+    path, _ = source
+    target = tmp_path / "target.raw"
+    target.write_bytes(b"precious" * SIZE)
+    for create in (True, False):
+        with pytest.raises(BlockkitError, match="cannot store compressed data") as caught:
+            convert(ConvertRequest(inputs=(str(path),), output=str(target), compress=True, create=create))
+        assert not hasattr(caught.value, "__notes__")
+    assert target.read_bytes() == b"precious" * SIZE
+
+
+@pytest.mark.parametrize("name", ["top", "base", "other", "file:./top"])
+@pytest.mark.parametrize("create", [True, False])
+def test_a_target_is_no_source_and_no_backing_file(name, create, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    create_image("base", "qcow2", 1 << 20)
+    overlay(Path("top"), Path("base"), 1 << 20)
+    os.link("base", "other")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    wanted = {"output": name, "output_format": "qcow2", "create": create, "force_share": True}
+    with pytest.raises(UsageError, match="is the source"):
+        convert(ConvertRequest(inputs=("top",), **wanted))
+    if create:
+        create_image("unrelated", "raw", 1 << 20)
+        with pytest.raises(UsageError, match="is the backing file"):
+            convert(ConvertRequest(inputs=("unrelated",), backing_file="top", backing_format="qcow2", **wanted))
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_into_an_overlay_of_the_source_is_no_conversion_onto_itself(source, tmp_path):
+    path, data = source
+    target = tmp_path / "target.qcow2"
+    create_image(target, "qcow2", backing_file=str(path), backing_format="raw")
+    convert(ConvertRequest(inputs=(str(path),), output=str(target), output_format="qcow2", create=False))
+    assert contents(target, "qcow2")[:SIZE] == data
+
+
+@pytest.mark.parametrize("create", [True, False])
+def test_a_failure_removes_no_file_that_existed(source, tmp_path, create):
+    path, _ = source
+    bad = {"driver": "faults", "rules": [{"operation": "read", "start": 8192, "end": SIZE}], "file.filename": str(path)}
+    name = "json:" + json.dumps({"driver": "raw", "file": bad})
+    target, link = tmp_path / "target.raw", tmp_path / "link"
+    target.write_bytes(bytes(SIZE))
+    link.symlink_to(target)
+    with pytest.raises(BlockkitError) as caught:
+        convert(ConvertRequest(inputs=(name,), output=str(link), create=create))
+    assert caught.value.__notes__ == [f"{link} was overwritten and is unfinished"]
+    assert link.is_symlink()
+    assert target.exists()
+
+
+def test_a_file_as_standard_input_has_the_format_that_is_named(source, tmp_path):
+    path, data = source
+    image, target = tmp_path / "image.qcow2", tmp_path / "target.raw"
+    convert(ConvertRequest(inputs=(str(path),), output=str(image), output_format="qcow2"))
+    with image.open("rb") as stdin:
+        done = piped({"inputs": ("-",), "output": str(target), "source_format": "qcow2"}, stdin=stdin)
+    assert done.returncode == 0, done.stderr
+    assert target.read_bytes()[:SIZE] == data
+    with image.open("rb") as stdin:
+        assert piped({"inputs": ("-",), "output": str(target)}, stdin=stdin).returncode == 0
+    assert target.read_bytes() == image.read_bytes()
+
+
+@pytest.mark.parametrize("way", ["file", "to a pipe", "to a pipe as qcow2", "from a pipe"])
+def test_the_rate_limit_holds_whatever_the_way(way, tmp_path):
+    path, target = tmp_path / "source.raw", str(tmp_path / "target")
+    path.write_bytes(b"x" * (2 << 20))
+    request = {"inputs": (str(path),), "output": target, "source_format": "raw", "rate_limit": 4 << 20}
+    if way.startswith("to a pipe"):
+        request |= {"output": "-", "output_format": "qcow2" if "qcow2" in way else "raw"}
+    data = b""
+    if way == "from a pipe":
+        request["inputs"], data = ("-",), path.read_bytes()
+    begin = time.monotonic()
+    assert piped(request, stdin=data).returncode == 0
+    assert time.monotonic() - begin > 0.5
+
+
+def test_salvage_that_cannot_be_had_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="--salvage cannot go to standard output"):
+        ConvertRequest(inputs=("a",), output="-", salvage=True)
+    done = piped({"inputs": ("-",), "output": str(tmp_path / "a"), "salvage": True}, stdin=b"x")
+    assert b"--salvage cannot read standard input" in done.stderr
+    assert not (tmp_path / "a").exists()
+
+
+def spoil(path: Path, table: str, index: int) -> None:
+    """Make an entry of the L1 table, or of the first L2 table, the offset of no cluster."""
+    with path.open("r+b") as file:
+        file.seek(40)
+        at = int.from_bytes(file.read(8), "big")
+        if table == "L2":
+            file.seek(at)
+            at = int.from_bytes(file.read(8), "big") & 0x00FFFFFFFFFFFE00
+        file.seek(at + index * 8)
+        entry = int.from_bytes(file.read(8), "big")
+        file.seek(at + index * 8)
+        file.write((entry | 0x200 | 1 << 63).to_bytes(8, "big"))
+
+
+@pytest.mark.parametrize("compress", [False, True])
+def test_salvage_survives_bad_tables_and_loses_only_what_they_map(tmp_path, rng, compress):
+    path, cluster = tmp_path / "source.qcow2", 4096
+    size = 5 << 20  # three L2 tables of 2 MiB each, the last one half used
+    data = rng.randbytes(size)
+    create_image(path, "qcow2", size, options={"cluster_size": "4k"})
+    with open_image(path, read_only=False) as node:
+        node.write(0, data)
+    lost = [(7 * cluster, cluster), (9 * cluster, 2 * cluster), (2 << 20, 2 << 20)]
+    for index in (7, 9, 10):
+        spoil(path, "L2", index)
+    spoil(path, "L1", 1)
+    wanted = {"inputs": (str(path),), "output": str(tmp_path / "target"), "output_format": "qcow2"}
+    with pytest.raises(CorruptImageError):
+        convert(ConvertRequest(**wanted))
+    result = convert(ConvertRequest(**wanted, compress=compress, salvage=True))
+    expected = bytearray(data)
+    for offset, length in lost:
+        expected[offset : offset + length] = bytes(length)
+    assert contents(tmp_path / "target", "qcow2") == expected
+    assert sorted((offset, length) for offset, length, _ in result.unreadable) == lost
+    assert result.unreadable_size == sum(length for _, length in lost)

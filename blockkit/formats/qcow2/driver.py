@@ -39,6 +39,7 @@ class Qcow2Driver:
     """The driver named ``qcow2``."""
 
     name: ClassVar[str] = "qcow2"
+    compresses: ClassVar[bool] = True
     Options: ClassVar[type[Qcow2Options]] = Qcow2Options
 
     @property

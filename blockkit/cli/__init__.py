@@ -16,6 +16,7 @@ def main() -> int:
     import gc
 
     gc.set_threshold(_COLLECT_EVERY, 20, 100)
+    _open_missing()
     from blockkit.cli.startup import delay_imports
 
     delay_imports()
@@ -28,3 +29,21 @@ def main() -> int:
     # The process ends: what is alive now need not be searched for cycles once more.
     gc.freeze()
     return code
+
+
+def _open_missing() -> None:
+    """Open /dev/null where a standard stream is closed, lest an image become standard output."""
+    import os
+    import sys
+
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+            continue
+        except OSError:
+            pass
+        found = os.open(os.devnull, os.O_RDWR)
+        if found != number:
+            os.dup2(found, number)
+            os.close(found)
+        setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))

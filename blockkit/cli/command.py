@@ -135,6 +135,7 @@ EXITS = {
     2: "the command line is wrong",
     3: "the image is at fault",
     130: "interrupted",
+    143: "terminated",
 }
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
+import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -13,11 +16,21 @@ from blockkit.cli.root import PROGRAM, Settings, root
 from blockkit.errors import BlockkitError, from_os_error
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+    from types import FrameType
 
 INTERRUPTED: Final = 130
 #: What a shell reports of a program that wrote to a closed pipe.
 PIPE_CLOSED: Final = 141
+#: What a shell reports of a program that SIGTERM ended.
+TERMINATED: Final = 143
+
+
+class Terminated(SystemExit):
+    """SIGTERM arrived: what was begun is undone, as after an interrupt."""
+
+    def __init__(self) -> None:
+        super().__init__(TERMINATED)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -34,13 +47,17 @@ def run(arguments: Sequence[str] | None = None) -> int:
     settings = Settings()
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        code = _invoke(words, settings)
-        sys.stdout.flush()
+        with _ending_well():
+            code = _invoke(words, settings)
+            sys.stdout.flush()
+    except Terminated as error:
+        _complain(_with_notes("terminated", error))
+        return TERMINATED
     except BrokenPipeError:
         _drop_output()
         return PIPE_CLOSED  # whoever read our output has seen enough
-    except (KeyboardInterrupt, click.Abort):
-        _complain("interrupted")
+    except (KeyboardInterrupt, click.Abort) as error:
+        _complain(_with_notes("interrupted", error))
         return INTERRUPTED
     except click.UsageError as error:
         if settings.debug:
@@ -54,23 +71,56 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except BlockkitError as error:
         if settings.debug:
             raise
-        _complain(str(error))
+        _complain(_with_notes(str(error), error))
         return error.exit_code
     except Exception as error:
         if settings.debug:
             raise
-        if isinstance(error, OSError):
-            _drop_output()
+        if isinstance(error, OSError) and (_drop_output() or _is_from_printing(error)):
+            error.filename = error.filename or "standard output"
         return _unexpected(error)
     return code
 
 
-def _drop_output() -> None:
-    """Keep the interpreter from trying once more, at its end, to write what could not be written."""
+@contextmanager
+def _ending_well() -> Iterator[None]:
+    """Let SIGTERM end the body with :class:`Terminated`, unless it is ignored; another one does not disturb that."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) == signal.SIG_IGN:
+        yield
+        return
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _drop_output() -> bool:
+    """Keep the interpreter from trying once more, at its end, to write what could not be written; tell if it had to."""
     try:
         sys.stdout.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
+
+
+def _is_from_printing(error: OSError) -> bool:
+    """Tell whether ``error`` was raised while something was printed: unbuffered, nothing is left to try again."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_code is click.echo.__code__
+
+
+def _with_notes(text: str, error: BaseException) -> str:
+    """Return ``text`` and what was noted about ``error`` on its way here, such as a target left unfinished."""
+    return "; ".join((text, *getattr(error, "__notes__", ())))
 
 
 def _invoke(words: list[str], settings: Settings) -> int:
@@ -101,12 +151,12 @@ def _usage(error: click.UsageError) -> int:
 def _unexpected(error: Exception) -> int:
     if isinstance(error, OSError):
         translated = from_os_error(error, os.fsdecode(error.filename) if error.filename else "system")
-        _complain(str(translated))
+        _complain(_with_notes(str(translated), error))
         return translated.exit_code
     if isinstance(error, MemoryError):
-        _complain("out of memory")
+        _complain(_with_notes("out of memory", error))
     else:
-        text = " ".join(str(error).split())
+        text = _with_notes(" ".join(str(error).split()), error)
         _complain(f"internal error: {type(error).__name__}: {text}; run '{PROGRAM} --debug ...' to see where")
     return 1
 

@@ -203,3 +203,73 @@ def test_colours_are_for_terminals_that_want_them(tmp_path: Path, environment: d
     assert b"\x1b" not in plain
     assert b"image:        " in plain  # aligned all the same
     assert b"\x1b" not in at_terminal(TERM="dumb")
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "word"), [(signal.SIGINT, 130, b"interrupted"), (signal.SIGTERM, 143, b"terminated")]
+)
+def test_a_signal_leaves_no_new_target_and_tells_of_an_old_one(
+    number: int, code: int, word: bytes, tmp_path: Path, process: Callable
+) -> None:
+    source, old, link = tmp_path / "a.raw", tmp_path / "old.raw", tmp_path / "link"
+    source.write_bytes(os.urandom(4 << 20))
+    old.write_bytes(b"old" * 1000)
+    link.symlink_to(old)
+    for target, told in (
+        (f"file:{tmp_path}/new", b""),
+        (link, b"; %s was overwritten and is unfinished" % bytes(link)),
+    ):
+        child = process(
+            "img", "convert", "--progress", "json", "-r", "1M", "-f", "raw", "-O", "qcow2", source, target,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )  # fmt: skip
+        assert b'"state": "running"' in child.stderr.readline()
+        child.send_signal(number)
+        _, err = child.communicate(timeout=60)
+        assert child.returncode == code, err
+        assert err.endswith(b"blockkit: " + word + told + b"\n")
+        assert b"Traceback" not in err
+    assert not (tmp_path / "new").exists()
+    assert link.is_symlink()
+    assert old.exists()
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_standard_output_is_told_by_name(unbuffered: str, tmp_path: Path, process: Callable) -> None:
+    path = tmp_path / "a.raw"
+    path.write_bytes(bytes(512))
+    with open("/dev/full", "wb") as full:
+        child = process("img", "info", path, stdout=full, env={"PYTHONUNBUFFERED": unbuffered})
+        _, err = child.communicate(timeout=60)
+    assert (child.returncode, err) == (1, b"blockkit: standard output: no space left on device\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "closed", "code"),
+    [
+        ("info -f raw a", (0, 1, 2), 0),
+        ("info -f raw a", (1,), 0),
+        ("info missing", (2,), 1),
+        ("convert -f raw a -", (1,), 0),
+        ("convert -f raw - b", (0,), 0),
+        ("convert -f raw -O qcow2 a b", (0, 1, 2), 0),
+    ],
+)
+def test_closed_standard_streams_are_as_good_as_the_null_device(
+    words: str, closed: tuple[int, ...], code: int, tmp_path: Path, process: Callable
+) -> None:
+    (tmp_path / "a").write_bytes(b"x" * 512)
+    child = process("img", *words.split(), cwd=tmp_path, preexec_fn=lambda: [os.close(number) for number in closed])
+    _, err = child.communicate(timeout=60)
+    assert (child.returncode, err) == (code, b"")
+    assert (tmp_path / "a").read_bytes() == b"x" * 512
+
+
+def test_a_reader_that_leaves_ends_a_conversion_silently(tmp_path: Path, process: Callable) -> None:
+    (tmp_path / "a").write_bytes(b"x" * (4 << 20))
+    for fmt in ("raw", "qcow2"):
+        child = process("img", "convert", "-f", "raw", "-O", fmt, tmp_path / "a", "-")
+        child.stdout.read(10)
+        child.stdout.close()
+        assert child.wait(timeout=60) == 141
+        assert child.stderr.read() == b""

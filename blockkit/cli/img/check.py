@@ -48,6 +48,7 @@ UNSUPPORTED: Final = 63
         LEAKS: "the image is sound, but space is leaked",
         UNSUPPORTED: "images of this format cannot be checked",
         130: "interrupted",
+        143: "terminated",
     },
     failure_code=FAILED,
 )

@@ -29,6 +29,7 @@ from blockkit.units import SECTOR, align_up
         3: "the map of one cannot be read",
         4: "one cannot be read",
         130: "interrupted",
+        143: "terminated",
     },
     failure_code=2,
 )

@@ -107,14 +107,15 @@ class _MapWalker(Walker):
 def _runs(node: Node, offset: int, length: int) -> Iterator[_Run]:
     """Yield the runs of a disk as they are found."""
     for start, size, kind, depth, holder, place, hole in _MapWalker().walk(node, offset, length):
-        if kind is Kind.UNALLOCATED:
+        if kind is Kind.DATA and holder is not None:
+            yield start, size, depth, True, False, True, place, holder.filename
+        elif kind is Kind.UNALLOCATED:
             yield start, size, depth, False, True, False, None, ""
-        elif kind is Kind.ENCODED:
-            yield start, size, depth, True, False, True, None, ""
-        elif holder is None:
-            yield start, size, depth, True, kind is Kind.ZERO, kind is Kind.DATA, None, ""
+        elif kind is Kind.ZERO:
+            told = (place, holder.filename) if holder is not None else (None, "")
+            yield start, size, depth, True, True, hole, *told
         else:
-            yield start, size, depth, True, kind is Kind.ZERO, kind is Kind.DATA or hole, place, holder.filename
+            yield start, size, depth, True, False, True, None, ""
 
 
 def map_json(node: Node, offset: int = 0, length: int | None = None) -> Iterator[str]:

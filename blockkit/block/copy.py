@@ -10,12 +10,12 @@ from __future__ import annotations
 import mmap
 import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from blockkit.block.chain import locate
-from blockkit.block.facets import HasHostFile, WritesCompressed
+from blockkit.block.facets import HasHostFile, WritesCompressed, WritesPieces
 from blockkit.block.node import Kind
-from blockkit.block.zeros import is_zero, zero_fill
+from blockkit.block.zeros import is_zero, zero_fill, zeros
 from blockkit.errors import BlockkitError, NodeIOError, UnsupportedOperationError
 from blockkit.units import KiB, align_up
 
@@ -29,6 +29,12 @@ if TYPE_CHECKING:
 #: took twice as long in every third run on ext4.
 CHUNK = 512 * KiB
 CLUSTERED_CHUNK = 1024 * KiB
+
+#: Chunks one worker takes at once, where they hold little.
+_MAX_BATCH = 256
+
+#: Where a chunk begins, where it ends at the latest, and its parts: begin, end, whether they hold data.
+_Chunk: TypeAlias = "tuple[int, int, list[tuple[int, int, bool]]]"
 
 #: What a part of a chunk holds.
 _DATA, _ZERO = True, False
@@ -100,13 +106,16 @@ class _Copier:
         self.chunk = align_up(CLUSTERED_CHUNK if clustered else CHUNK, unit)
         # Zeros are told apart in units the target can leave out.
         self.grain = align_up(plan.sparse_size, unit) if plan.sparse_size else 0
+        self._batched: WritesPieces | None = None
+        if isinstance(target, WritesPieces) and not (plan.compressed or plan.copy_range):
+            self._batched = target
         self._lock = threading.Lock()
         self._chunks = self._cut()
         self._error: BaseException | None = None
 
     # -- the generator -----------------------------------------------------------------------------------
 
-    def _cut(self) -> Iterator[tuple[int, int, list[tuple[int, int, bool]]]]:
+    def _cut(self) -> Iterator[_Chunk]:
         """Yield ``(start, end, parts)``: chunks aligned in the target, each with its ``(start, end, is data)`` parts.
 
         Chunks with nothing to do are not yielded, only counted as done.
@@ -172,17 +181,58 @@ class _Copier:
 
     def _work(self) -> None:
         try:
-            buffer = memoryview(mmap.mmap(-1, self.chunk))
+            buffer = memoryview(mmap.mmap(-1, self.chunk * (2 if self._batched else 1)))
             deal = self._compress if self.plan.compressed else self._copy_chunk
             while self._error is None:
                 with self._lock:
-                    task = next(self._chunks, None)
-                if task is None:
+                    batch = self._next_batch()
+                if not batch:
                     return
-                deal(buffer, *task)
-                self.plan.advance(sum(end - start for start, end, _ in task[2]))
+                if self._batched:
+                    self._copy_batch(buffer, batch)
+                else:
+                    deal(buffer, *batch[0])
+                self.plan.advance(sum(end - start for task in batch for start, end, _ in task[2]))
         except BaseException as error:
             self._error = self._error or error
+
+    def _next_batch(self) -> list[_Chunk]:
+        """Take one chunk, or as many small ones as fill a buffer; nothing at the end."""
+        batch: list[_Chunk] = []
+        filled = 0
+        while filled < self.chunk:
+            task = next(self._chunks, None)
+            if task is None:
+                break
+            batch.append(task)
+            if not self._batched:
+                break
+            filled += sum(end - start for start, end, is_data in task[2] if is_data)
+            if len(batch) >= _MAX_BATCH:
+                break
+        return batch
+
+    def _copy_batch(self, buffer: memoryview, batch: list[_Chunk]) -> None:
+        """Copy several chunks: everything is read first, then written together."""
+        pieces: list[tuple[int, memoryview]] = []
+        begin = filled = 0  # where in the buffer the last piece begins, and where the next goes
+        for _, _, parts in batch:
+            for start, end, is_data in parts:
+                if not is_data:
+                    self._write_zeros(start, end)
+                    continue
+                view = buffer[filled : filled + end - start]
+                self._read(start, view)
+                for run, stop in self._runs(start, view):
+                    goal, at = start + run + self.shift, filled + run
+                    if pieces and at == begin + len(pieces[-1][1]) and goal == pieces[-1][0] + len(pieces[-1][1]):
+                        pieces[-1] = pieces[-1][0], buffer[begin : filled + stop]
+                    else:
+                        begin = at
+                        pieces.append((goal, view[run:stop]))
+                filled += end - start
+        assert self._batched is not None, "only then are chunks batched"
+        self._batched.write_pieces(pieces)
 
     def _read(self, offset: int, buf: memoryview) -> None:
         try:
@@ -210,7 +260,7 @@ class _Copier:
     def _copy_chunk(self, buffer: memoryview, begin: int, limit: int, parts: list[tuple[int, int, bool]]) -> None:
         for start, end, is_data in parts:
             if not is_data:
-                self._write_zeros(start, end, buffer)
+                self._write_zeros(start, end)
             elif not (self.plan.copy_range and self._copy_range(start, end)):
                 view = buffer[: end - start]
                 self._read(start, view)
@@ -218,16 +268,21 @@ class _Copier:
 
     def _write(self, start: int, view: memoryview) -> None:
         """Write ``view``, leaving out zeros in whole grains of the target."""
+        for run, stop in self._runs(start, view):
+            self.target.write(start + run + self.shift, view[run:stop])
+
+    def _runs(self, start: int, view: memoryview) -> Iterator[tuple[int, int]]:
+        """Yield the ``(begin, end)`` of what must be written of ``view``; zeros are dealt with on the way."""
         grain, length = self.grain, len(view)
         if not grain:
-            self.target.write(start + self.shift, view)
+            yield 0, length
             return
         # Only a grain whose first byte is zero can be zero: most data is passed over by one search for such a byte.
         lead = min(-(start + self.shift) % grain, length)
         heads = view[lead::grain].tobytes()
         run = 0  # everything before it is dealt with
         if lead and is_zero(view[:lead]):
-            self._write_zeros(start, start + lead, None)
+            self._write_zeros(start, start + lead, found=True)
             run = lead
         index = heads.find(0)
         while index >= 0:
@@ -237,22 +292,22 @@ class _Copier:
             if last > index:
                 at, stop = lead + index * grain, min(lead + last * grain, length)
                 if run < at:
-                    self.target.write(start + run + self.shift, view[run:at])
-                self._write_zeros(start + at, start + stop, None)
+                    yield run, at
+                self._write_zeros(start + at, start + stop, found=True)
                 run = stop
             index = heads.find(0, last + 1)
         if run < length:
-            self.target.write(start + run + self.shift, view[run:] if run else view)
+            yield run, length
 
-    def _write_zeros(self, start: int, end: int, buffer: memoryview | None) -> None:
+    def _write_zeros(self, start: int, end: int, *, found: bool = False) -> None:
+        """Deal with a range that is zero: known to be by the source's extents, or ``found`` by looking at data."""
         plan = self.plan
-        if not plan.sparse_size and buffer is not None:
+        if not plan.sparse_size and not found:
             # -S 0: allocated, with zeros in it.
             while start < end:
-                part = buffer[: min(end - start, len(buffer))]
-                zero_fill(part)
-                self.target.write(start + self.shift, part)
-                start += len(part)
+                piece = zeros(min(end - start, self.chunk))
+                self.target.write(start + self.shift, piece)
+                start += len(piece)
         elif not plan.target_is_zero or self.target.backing is not None:
             self.target.zero(start + self.shift, end - start)
 
@@ -286,7 +341,7 @@ class _Copier:
         first = parts[0][0]
         base = (first + shift) // unit * unit - shift  # source offset of the first cluster
         if len(parts) == 1 and not parts[0][2]:
-            self._write_zeros(parts[0][0], parts[0][1], None)
+            self._write_zeros(parts[0][0], parts[0][1], found=True)
             return
         stop = align_up(parts[-1][1] + shift, unit) - shift
         view = buffer[: stop - base]

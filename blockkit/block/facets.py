@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from blockkit.block.facts import ImageFacts
     from blockkit.block.node import Buffer, Preallocation
@@ -46,6 +46,15 @@ class WritesCompressed(Protocol):
 
     def write_compressed(self, offset: int, encoded: bytes) -> None:
         """Store what :meth:`compress` gave for the cluster at ``offset`` (cluster-aligned)."""
+        ...
+
+
+@runtime_checkable
+class WritesPieces(Protocol):
+    """Many scattered writes can be stored together, faster than one by one."""
+
+    def write_pieces(self, pieces: Sequence[tuple[int, memoryview]]) -> None:
+        """Store ``(offset, data)`` pieces, in ascending order and not overlapping; like as many writes."""
         ...
 
 

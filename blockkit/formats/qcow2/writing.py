@@ -18,9 +18,10 @@ from blockkit.formats.qcow2.reading import Qcow2Reader
 from blockkit.formats.qcow2.schema import COMPRESSED, COPIED, OFFSET_MASK, ZERO
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from blockkit.block.node import Buffer
+    from blockkit.block.ranges import RangeLock
     from blockkit.formats.qcow2.mapping import L2Table
 
 
@@ -197,6 +198,24 @@ class Qcow2Writer(Qcow2Reader):
                 self._readv(start, [memoryview(buf)[: inside - start]])
                 return buf
         return b"" if clean else zeros(end - start)
+
+    def write_pieces(self, pieces: Sequence[tuple[int, memoryview]]) -> None:
+        """Store many pieces at once; see WritesPieces."""
+        from blockkit.formats.qcow2.bulk import write_pieces
+
+        if self.read_only:
+            self._refuse_write()
+        write_pieces(self, pieces)
+
+    @property
+    def ranges(self) -> RangeLock:
+        """Guest clusters in use by writes; for the modules of this format."""
+        return self._ranges
+
+    @property
+    def reach(self) -> int:
+        """How far clusters may be mapped, bytes; for the modules of this format."""
+        return self._reach
 
     def pin(self, offset: int, length: int) -> int:
         if self.read_only:

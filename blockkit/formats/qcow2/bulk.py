@@ -1,0 +1,112 @@
+"""Writing many scattered clusters at once.
+
+A conversion meets disks whose data lies in thousands of single clusters. New clusters can lie anywhere in the file, so
+those of a whole batch are taken in one piece, written by one system call, and linked under one lock.
+"""
+
+from __future__ import annotations
+
+from array import array
+from typing import TYPE_CHECKING
+
+from blockkit.formats.qcow2.schema import COPIED
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from blockkit.formats.qcow2.writing import Qcow2Writer
+
+#: Buffers one system call takes.
+_MAX_PIECES = 512
+
+
+def write_pieces(node: Qcow2Writer, pieces: Sequence[tuple[int, memoryview]]) -> None:
+    """Store ``pieces``, each ``(offset, data)``, in ascending order of offset and not overlapping.
+
+    Whole clusters that nothing is allocated for go together; the rest goes the way of any write.
+    """
+    while pieces:
+        taken = _write_some(node, pieces[:_MAX_PIECES])
+        if not taken:
+            offset, data = pieces[0]
+            node.write(offset, data)
+            taken = 1
+        pieces = pieces[taken:]
+
+
+def _write_some(node: Qcow2Writer, pieces: Sequence[tuple[int, memoryview]]) -> int:
+    """Write as many pieces as can go together from the first on; return how many."""
+    metadata = node.metadata
+    bits = metadata.geometry.cluster_bits
+    with metadata.lock:
+        metadata.arm()
+        runs = _eligible(node, pieces)
+        if not runs:
+            return 0
+        first, end = runs[0][0], sum(runs[-1])
+        token = node.ranges.try_exclusive(first, end)
+        if not token:
+            return 0
+        try:
+            host, taken = metadata.refcounts.allocate(sum(count for _, count in runs))
+        except BaseException:
+            node.ranges.release(token)
+            raise
+        total = fitting = 0
+        for _, count in runs:
+            if total + count > taken:
+                break
+            total, fitting = total + count, fitting + 1
+        if total < taken:
+            metadata.refcounts.give_back(host + total, taken - total)
+        if not fitting:
+            node.ranges.release(token)
+            return 0
+    runs = runs[:fitting]
+    try:
+        node.data.push(host << bits, [data for _, data in pieces[:fitting]])
+    except BaseException:
+        with metadata.lock:
+            metadata.refcounts.give_back(host, total)
+            node.ranges.release(token)
+        raise
+    with metadata.lock:
+        try:
+            _link(node, runs, host << bits)
+            metadata.commit_if_large()
+        finally:
+            node.ranges.release(token)
+    return fitting
+
+
+def _eligible(node: Qcow2Writer, pieces: Sequence[tuple[int, memoryview]]) -> list[tuple[int, int]]:
+    """Return ``(first cluster, count)`` of the leading pieces that are whole clusters with nothing allocated."""
+    geometry = node.metadata.geometry
+    bits, l2_bits, mask = geometry.cluster_bits, geometry.l2_bits, geometry.cluster_size - 1
+    runs: list[tuple[int, int]] = []
+    for offset, data in pieces:
+        length = len(data)
+        first, count = offset >> bits, length >> bits
+        if (offset | length) & mask or offset + length > node.reach or not count:
+            break
+        index = first & geometry.l2_entries - 1
+        if index + count > geometry.l2_entries:
+            break
+        entries = node.metadata.writable_table(first >> l2_bits).entries
+        if any(entries[index : index + count]):
+            break
+        runs.append((first, count))
+    return runs
+
+
+def _link(node: Qcow2Writer, runs: Sequence[tuple[int, int]], host: int) -> None:
+    """Point the entries of ``runs``, all empty, at clusters that follow each other from ``host`` bytes on."""
+    metadata, geometry = node.metadata, node.metadata.geometry
+    size, l2_bits, l2_mask = geometry.cluster_size, geometry.l2_bits, geometry.l2_entries - 1
+    for first, count in runs:
+        l1_index, index = first >> l2_bits, first & l2_mask
+        table = metadata.writable_table(l1_index)
+        begin = host | COPIED
+        table.entries[index : index + count] = array("Q", range(begin, begin + count * size, size))
+        metadata.mapping.touched(l1_index, table, index, index + count)
+        host += count * size

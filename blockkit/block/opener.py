@@ -40,7 +40,7 @@ class OpenSettings:
         policy: Decides on files that images name.
         cache: The cache mode of host files whose options do not say.
         share: Leave out the locks that keep others away.
-        backing: Open backing files; without, what they hold reads as zeros.
+        backing: Open backing files; without, what they hold reads as zeros, and images that name one refuse writes.
     """
 
     policy: ImplicitPolicy

@@ -36,10 +36,11 @@ def write_pieces(node: Qcow2Writer, pieces: Sequence[tuple[int, memoryview]]) ->
 
 def _write_some(node: Qcow2Writer, pieces: Sequence[tuple[int, memoryview]]) -> int:
     """Write as many pieces as can go together from the first on; return how many."""
-    metadata = node.metadata
-    bits = metadata.geometry.cluster_bits
-    with metadata.lock:
-        metadata.arm()
+    bits = node.header.geometry.cluster_bits
+    with node.lock:
+        if not node.may_begin():
+            return 0
+        metadata = node.metadata
         runs = _eligible(node, pieces)
         if not runs:
             return 0
@@ -66,11 +67,11 @@ def _write_some(node: Qcow2Writer, pieces: Sequence[tuple[int, memoryview]]) -> 
     try:
         node.data.push(host << bits, [data for _, data in pieces[:fitting]])
     except BaseException:
-        with metadata.lock:
+        with node.lock:
             metadata.refcounts.give_back(host, total)
             node.ranges.release(token)
         raise
-    with metadata.lock:
+    with node.lock:
         try:
             _link(node, runs, host << bits)
             metadata.commit_if_large()

@@ -18,6 +18,7 @@ from blockkit.formats.qcow2.reading import Qcow2Reader
 from blockkit.formats.qcow2.schema import COMPRESSED, COPIED, OFFSET_MASK, ZERO
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Iterator, Sequence
 
     from blockkit.block.node import Buffer
@@ -207,15 +208,29 @@ class Qcow2Writer(Qcow2Reader):
             self._refuse_write()
         write_pieces(self, pieces)
 
+    # For the modules of this format, with the lock held except to get it.
+
+    @property
+    def lock(self) -> threading.Lock:
+        """The metadata lock."""
+        return self._lock
+
     @property
     def ranges(self) -> RangeLock:
-        """Guest clusters in use by writes; for the modules of this format."""
+        """Guest clusters in use by writes."""
         return self._ranges
 
     @property
     def reach(self) -> int:
-        """How far clusters may be mapped, bytes; for the modules of this format."""
+        """How far clusters may be mapped, bytes."""
         return self._reach
+
+    def may_begin(self) -> bool:
+        """Prepare for a change, unless somebody wants the whole disk and every request has to wait."""
+        if self._paused:
+            return False
+        self._arm()
+        return True
 
     def pin(self, offset: int, length: int) -> int:
         if self.read_only:

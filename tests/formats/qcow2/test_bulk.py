@@ -66,3 +66,12 @@ def test_a_failed_write_of_pieces_leaks_nothing(tmp_path):
         assert all(node.read(offset, 65536) == data for offset, _ in pieces)
         report = node.check(Repair.NONE)
         assert report.clean
+
+
+def test_pieces_are_refused_while_the_backing_file_is_not_open(tmp_path):
+    base, image = tmp_path / "base.raw", tmp_path / "a.qcow2"
+    base.write_bytes(bytes(1 << 20))
+    create_image(image, "qcow2", 1 << 20, backing_file="base.raw", backing_format="raw")
+    with open_image(image, read_only=False, backing=False) as node:
+        with pytest.raises(BlockkitError, match="backing file"):
+            node.write_pieces([(0, memoryview(bytes(65536)))])

@@ -6,8 +6,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args, get_origin
 
 from blockkit.errors import UsageError
-from blockkit.img.info import SECTOR
-from blockkit.units import align_up, parse_size
+from blockkit.units import SECTOR, align_up, parse_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from blockkit.errors import OptionError, UsageError
-from blockkit.img.info import SECTOR
 from blockkit.img.progress import Silent
-from blockkit.units import align_up, parse_size
+from blockkit.units import SECTOR, align_up, parse_size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from blockkit.block.facets import HasFacts
 from blockkit.block.facts import ImageFacts
-from blockkit.units import SECTOR as SECTOR  # noqa: PLC0414 -- others take it from here
-from blockkit.units import align_up
+from blockkit.units import SECTOR, align_up
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

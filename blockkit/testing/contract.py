@@ -338,7 +338,7 @@ class WritableNodeContract(NodeContract):
     def test_fast_zeroing_zeroes_or_refuses(self, node: Node, contents: bytes) -> None:
         """A refusal leaves the disk as it was; a node that says it can must not refuse."""
         disk = bytearray(contents)
-        unit = max(node.limits.zero_granularity, node.limits.request_alignment, 4096)
+        unit = min(max(node.limits.zero_granularity, node.limits.request_alignment, 4096), node.size)
         for unmap in (True, False):
             try:
                 node.zero(0, unit, unmap=unmap, fast=True)

@@ -122,6 +122,7 @@ def test_a_window_of_a_sparse_file_has_its_holes(tmp_path: Path, img: Callable) 
     ]
 
 
+@pytest.mark.interop
 @pytest.mark.parametrize("driver", ["throttle", "copy_on_read", "readonly", "faults"])
 def test_a_filter_that_moves_nothing_is_mapped_as_what_is_below(driver: str, sample: Path, img: Callable) -> None:
     form = "raw" if sample.suffix == ".raw" else "qcow2"

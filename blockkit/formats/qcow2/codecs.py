@@ -114,7 +114,8 @@ class _Zstd:
             import zstandard
 
             compressor = self._local.compressor = zstandard.ZstdCompressor(level=self._level, write_checksum=False)
-        return bytes(compressor.compress(data))
+        encoded: bytes = compressor.compress(data)
+        return encoded
 
     def decode(self, data: bytes, length: int) -> bytes:
         import zstandard

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, dataclass_tra
 import construct
 
 from blockkit.errors import FormatError
+from blockkit.frozen import Frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,47 +90,20 @@ def name_of(value: object, names: type[enum.Enum] | None) -> str:
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(field,))
-class Record:
+class Record(Frozen):
     """An immutable structure of an image's metadata.
 
-    A subclass declares fields with :func:`field`; it becomes a frozen dataclass with keyword arguments only. ``title``
+    A subclass declares fields with :func:`field`, and is made with keyword arguments only. ``title``
     is what error messages and ``inspect`` call it.
     """
 
     schema: ClassVar[Any]
     title: ClassVar[str] = ""
-    _names: ClassVar[tuple[str, ...]] = ()
-    _defaults: ClassVar[dict[str, object]] = {}
 
     def __init_subclass__(cls) -> None:
-        # The methods below serve every record; compiling a set for each would take a fifth of opening an image.
-        dataclasses.dataclass(init=False, repr=False, eq=False)(cls)
-        fields = dataclasses.fields(cls)  # type: ignore[arg-type]
-        cls._names = tuple(f.name for f in fields)
-        cls._defaults = {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
-        cls.schema = construct.Struct(
-            *(f.name / f.metadata["construct"] for f in dataclasses.fields(cls))  # type: ignore[arg-type]
-        )
+        super().__init_subclass__()
+        cls.schema = construct.Struct(*(f.name / f.metadata["construct"] for f in dataclasses.fields(cls)))
         cls.title = cls.__dict__.get("title", cls.__name__)
-
-    def __init__(self, **values: Any) -> None:
-        given = {**self._defaults, **values}
-        if given.keys() != set(self._names):
-            wrong = sorted(given.keys() ^ set(self._names))
-            raise TypeError(f"{type(self).__name__}: fields missing or unknown: {', '.join(wrong)}")
-        self.__dict__.update((name, given[name]) for name in self._names)
-
-    def __setattr__(self, name: str, value: object) -> None:
-        raise dataclasses.FrozenInstanceError(f"cannot assign to field {name!r}")
-
-    def __eq__(self, other: object) -> bool:
-        return vars(self) == vars(other) if type(other) is type(self) else NotImplemented
-
-    def __hash__(self) -> int:
-        return hash(tuple(vars(self).values()))
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
 
     @classmethod
     def parse(cls, data: Buffer, *, offset: int = 0) -> Self:
@@ -144,7 +118,7 @@ class Record:
             raise FormatError(_plain(error), where=cls.title, offset=offset) from error
         except (OverflowError, MemoryError, UnicodeDecodeError) as error:
             raise FormatError(f"cannot be decoded: {error}", where=cls.title, offset=offset) from error
-        return cls(**{f.name: parsed[f.name] for f in dataclasses.fields(cls)})  # type: ignore[arg-type]
+        return cls(**{f.name: parsed[f.name] for f in dataclasses.fields(cls)})
 
     def build(self) -> bytes:
         """Encode; ``parse(x.build()) == x`` for every record."""
@@ -155,7 +129,7 @@ class Record:
         """Describe this record as it lies at ``offset`` bytes of its file."""
         values, cons, position = vars(self), [], 0
         rows = []
-        for f in dataclasses.fields(self):  # type: ignore[arg-type]
+        for f in dataclasses.fields(self):
             cons.append(f.name / f.metadata["construct"])
             end = len(construct.Struct(*cons).build(values))
             if end > position:
@@ -169,7 +143,7 @@ class Record:
     @classmethod
     def documentation(cls) -> Iterator[tuple[str, str, str]]:
         """Yield ``(name, construct, meaning)`` of each field, for generated reference pages."""
-        for f in dataclasses.fields(cls):  # type: ignore[arg-type]
+        for f in dataclasses.fields(cls):
             yield f.name, str(f.metadata["construct"]), f.metadata["doc"]
 
 

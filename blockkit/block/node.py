@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import enum
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypeAlias
 
 from blockkit.block.zeros import zero_fill, zeros
 from blockkit.errors import ClosedError, OutOfRangeError, ReadOnlyError, UnsupportedOperationError
+from blockkit.frozen import Frozen
 from blockkit.units import MAX_OFFSET
 
 if TYPE_CHECKING:
@@ -85,8 +85,7 @@ class Preallocation(enum.Enum):
     FULL = "full"
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(Frozen):
     """What requests suit a node. All in bytes; 1 means no constraint, 0 means no bound.
 
     Advice for whoever chooses the sizes of requests; nothing has to keep to it. Any request is answered: a driver that

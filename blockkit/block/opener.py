@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from blockkit.block.driver import Concurrency
@@ -12,6 +12,7 @@ from blockkit.block.facets import HasHostFile
 from blockkit.block.node import Node
 from blockkit.block.probing import other_than_raw, probe
 from blockkit.errors import BlockkitError, ImageError, OptionError, PolicyError, UnknownDriverError
+from blockkit.frozen import Frozen
 from blockkit.names import implied_path, parse_name
 from blockkit.options import Tree, build, option_names
 
@@ -32,8 +33,7 @@ _CHAIN_PER_STACK: Final = 32
 _ROLES: Final = ("backing", "data_file")
 
 
-@dataclass(frozen=True, slots=True)
-class OpenSettings:
+class OpenSettings(Frozen):
     """What holds for every node of one graph.
 
     Attributes:
@@ -313,8 +313,7 @@ def _pop_flag(tree: Tree, key: str, default: bool) -> bool:
     return build(_Flag, {"value": tree.pop(key)}, key).value or default
 
 
-@dataclass(frozen=True, slots=True)
-class _Flag:
+class _Flag(Frozen):
     """A switch as text, to be read like one of a driver's options."""
 
     value: bool

@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import stat
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
 from blockkit.errors import OptionError, PolicyError, translating
+from blockkit.frozen import Frozen
 from blockkit.names import implied_path
 
 if TYPE_CHECKING:
@@ -41,8 +42,7 @@ class Found(NamedTuple):
     identity: Identity
 
 
-@dataclass(frozen=True, slots=True)
-class ImplicitPolicy:
+class ImplicitPolicy(Frozen):
     """Decides on the files that images name; made by :meth:`deny`, :meth:`beneath` and :meth:`allow`.
 
     Attributes:

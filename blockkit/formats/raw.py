@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import threading
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final, Literal
 
 from blockkit.block.bases import FormatNode
@@ -12,6 +11,7 @@ from blockkit.block.node import Cap, Limits, Preallocation, total_length
 from blockkit.block.shifted import ShiftedNode
 from blockkit.block.zeros import zeros
 from blockkit.errors import NodeIOError, NoSpaceError
+from blockkit.frozen import Frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 _HEAD: Final = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class RawOptions:
+class RawOptions(Frozen):
     """What part of the file is the disk.
 
     Attributes:
@@ -36,8 +35,7 @@ class RawOptions:
     size: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class RawCreateOptions:
+class RawCreateOptions(Frozen):
     """How a raw image is made.
 
     Attributes:

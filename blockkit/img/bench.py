@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from blockkit.errors import OptionError, UsageError
+from blockkit.frozen import Frozen
 from blockkit.img.progress import Silent
 
 if TYPE_CHECKING:
@@ -22,8 +22,7 @@ MAX_DEPTH: Final = 1024
 MAX_BUFFER: Final = 1 << 30
 
 
-@dataclass(frozen=True, slots=True)
-class BenchRequest:
+class BenchRequest(Frozen):
     """What to measure.
 
     Attributes:

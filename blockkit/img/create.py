@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args, get_origin
 
 from blockkit.errors import UsageError
+from blockkit.frozen import Frozen
 from blockkit.units import SECTOR, align_up, parse_size
 
 if TYPE_CHECKING:
@@ -29,8 +30,7 @@ _ORDER: Final = (
 _ALWAYS: Final = frozenset(("cluster_size", "extended_l2", "compression_type", "lazy_refcounts", "refcount_bits"))
 
 
-@dataclass(frozen=True, slots=True)
-class CreateRequest:
+class CreateRequest(Frozen):
     """A new image.
 
     Attributes:
@@ -52,8 +52,7 @@ class CreateRequest:
     check_backing: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class NewImage:
+class NewImage(Frozen):
     """A request with everything filled in.
 
     Attributes:

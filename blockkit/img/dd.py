@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Final
 
 from blockkit.errors import OptionError, UsageError
+from blockkit.frozen import Frozen
 from blockkit.img.progress import Silent
 from blockkit.units import SECTOR, align_up, parse_size
 
@@ -19,8 +20,7 @@ if TYPE_CHECKING:
 MAX_BLOCK_SIZE: Final = (1 << 31) - 1
 
 
-@dataclass(frozen=True, slots=True)
-class Operands:
+class Operands(Frozen):
     """What is copied, in blocks.
 
     Attributes:
@@ -73,8 +73,7 @@ def _number(given: Mapping[str, str], name: str, default: int) -> int:
         raise OptionError(f"dd: {name}: {error}") from error
 
 
-@dataclass(frozen=True, slots=True)
-class DdRequest:
+class DdRequest(Frozen):
     """One copy.
 
     Attributes:

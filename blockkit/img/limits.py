@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from blockkit.block.node import Cap
+from blockkit.frozen import Frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -13,8 +14,7 @@ if TYPE_CHECKING:
     from blockkit.block.node import Limits, Node
 
 
-@dataclass(frozen=True, slots=True)
-class NodeLimits:
+class NodeLimits(Frozen):
     """One node of a stack.
 
     Attributes:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from blockkit.errors import OptionError, UnsupportedOperationError
+from blockkit.frozen import Frozen
 from blockkit.units import SECTOR, align_up
 
 if TYPE_CHECKING:
@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from blockkit.block.node import Node
 
 
-@dataclass(frozen=True, slots=True)
-class ImageSize:
+class ImageSize(Frozen):
     """Sizes of an image file, bytes.
 
     Attributes:

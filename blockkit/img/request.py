@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Final
 
 from blockkit.errors import OptionError, UsageError
+from blockkit.frozen import Frozen
 from blockkit.img.progress import Silent
 
 if TYPE_CHECKING:
@@ -23,8 +24,7 @@ DEFAULT_SPARSE_SIZE: Final = 4096
 MAX_SPARSE_SIZE: Final = 16 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class ConvertRequest:
+class ConvertRequest(Frozen):
     """One conversion, every flag as a typed field; what contradicts itself is refused when it is made.
 
     Attributes:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
 from typing import Literal
 
 from blockkit.block.node import Preallocation
+from blockkit.frozen import Frozen
 from blockkit.protocols.device import HostDevice
 from blockkit.protocols.hostfile import HostFile
 
 __all__ = ["FileOptions", "HostDevice", "HostFile", "create_file", "open_path"]
 
 
-@dataclass(frozen=True, slots=True)
-class FileOptions:
+class FileOptions(Frozen):
     """Options of the drivers ``file`` and ``host_device``.
 
     Attributes:

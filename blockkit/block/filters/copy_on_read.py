@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from blockkit.block.bases import FilterNode
@@ -13,6 +12,7 @@ from blockkit.block.node import Kind, split_buffers, total_length
 from blockkit.block.ranges import RangeLock
 from blockkit.block.zeros import is_zero
 from blockkit.errors import NodeError
+from blockkit.frozen import Frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class CopyOnReadOptions:
+class CopyOnReadOptions(Frozen):
     """There are none."""
 
 

@@ -7,13 +7,13 @@ import os
 import random
 import threading
 from collections.abc import Callable  # noqa: TC003 -- options are built by their types, at run time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final, Literal
 
 from blockkit.block.filters.clock import SystemClock
 from blockkit.block.filters.intercept import InterceptNode, Operation, Request
 from blockkit.block.node import split_buffers
 from blockkit.errors import NodeError, NodeIOError, OptionError, from_os_error
+from blockkit.frozen import Frozen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 CHANGES: Final = frozenset({Operation.WRITE, Operation.ZERO, Operation.DISCARD, Operation.RESIZE})
 
 
-@dataclass(frozen=True, slots=True)
-class FaultRule:
+class FaultRule(Frozen):
     """What happens to which requests. A request must meet every condition; of several rules the first that fires acts.
 
     Attributes:
@@ -88,8 +87,7 @@ class FaultRule:
 _ERRNO: Final = {name: number for number, name in errno.errorcode.items()}
 
 
-@dataclass(frozen=True, slots=True)
-class FaultsOptions:
+class FaultsOptions(Frozen):
     """What goes wrong.
 
     Attributes:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from blockkit.block.bases import FilterNode
+from blockkit.frozen import Frozen
 
 if TYPE_CHECKING:
     from blockkit.block.node import Node
 
 
-@dataclass(frozen=True, slots=True)
-class ReadOnlyOptions:
+class ReadOnlyOptions(Frozen):
     """There are none."""
 
 

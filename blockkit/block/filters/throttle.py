@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from blockkit.block.filters.clock import SystemClock
 from blockkit.block.filters.intercept import InterceptNode, Operation, Request
 from blockkit.errors import OptionError
+from blockkit.frozen import Frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,8 +23,7 @@ _DEFAULT_BURST_SECONDS: Final = 0.1
 _COUNTED: Final = frozenset({Operation.READ, Operation.WRITE, Operation.ZERO, Operation.DISCARD})
 
 
-@dataclass(frozen=True, slots=True)
-class ThrottleOptions:
+class ThrottleOptions(Frozen):
     """How fast it may be; 0 means without bound.
 
     Attributes:
@@ -40,9 +39,9 @@ class ThrottleOptions:
     burst_requests: int = 0
 
     def __post_init__(self) -> None:
-        for name in self.__slots__:
-            if getattr(self, name) < 0:
-                raise OptionError(f"throttle: {name} {getattr(self, name)} is negative")
+        for name, value in vars(self).items():
+            if value < 0:
+                raise OptionError(f"throttle: {name} {value} is negative")
 
 
 class Bucket:

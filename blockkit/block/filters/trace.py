@@ -15,6 +15,7 @@ from blockkit.block.bases import ProtocolNode
 from blockkit.block.chain import locate
 from blockkit.block.filters.intercept import InterceptNode, Operation, Request
 from blockkit.errors import BlockkitError, from_os_error
+from blockkit.frozen import Frozen
 
 if TYPE_CHECKING:
     from blockkit.block.node import Node
@@ -69,8 +70,7 @@ class TraceEvent:
 Sink = Callable[[TraceEvent], None]
 
 
-@dataclass(frozen=True, slots=True)
-class TraceOptions:
+class TraceOptions(Frozen):
     """Where and how requests are told.
 
     Attributes:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 from blockkit.block.bases import FilterNode
 from blockkit.block.shifted import ShiftedNode
 from blockkit.errors import OptionError
+from blockkit.frozen import Frozen
 from blockkit.units import is_power_of_two
 
 if TYPE_CHECKING:
     from blockkit.block.node import Limits, Node
 
 
-@dataclass(frozen=True, slots=True)
-class WindowOptions:
+class WindowOptions(Frozen):
     """What part is shown, and what it says of itself.
 
     Attributes:

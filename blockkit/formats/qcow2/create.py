@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from array import array
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from blockkit.block.node import Preallocation
@@ -15,14 +15,14 @@ from blockkit.formats.qcow2.counts import encode_counts, typecode
 from blockkit.formats.qcow2.geometry import Geometry
 from blockkit.formats.qcow2.header import Extension, HeaderCluster
 from blockkit.formats.qcow2.schema import Compatible, CompressionType, ExtensionType, Header, Incompatible
+from blockkit.frozen import Frozen
 from blockkit.units import align_up, is_power_of_two
 
 if TYPE_CHECKING:
     from blockkit.block.node import Node
 
 
-@dataclass(frozen=True, slots=True)
-class CreateOptions:
+class CreateOptions(Frozen):
     """What ``-o`` takes for qcow2; the names are qemu-img's.
 
     Attributes:

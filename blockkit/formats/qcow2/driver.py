@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from blockkit.errors import CorruptImageError
 from blockkit.formats.qcow2.header import read_header
 from blockkit.formats.qcow2.node import Qcow2Node
 from blockkit.formats.qcow2.schema import MAGIC, Incompatible
+from blockkit.frozen import Frozen
 
 if TYPE_CHECKING:
     from blockkit.block.driver import Opener
@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from blockkit.formats.qcow2.create import CreateOptions as NewImage
 
 
-@dataclass(frozen=True, slots=True)
-class Qcow2Options:
+class Qcow2Options(Frozen):
     """What opening a qcow2 image takes.
 
     Attributes:

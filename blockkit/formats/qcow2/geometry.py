@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from blockkit.formats.qcow2.schema import COMPRESSED_SECTOR, OFFSET_MASK
+from blockkit.frozen import Frozen
 from blockkit.units import align_up
 
 
-@dataclass(frozen=True, slots=True)
-class Geometry:
+class Geometry(Frozen):
     """Sizes that follow from the header and never change while the image is open.
 
     Attributes:

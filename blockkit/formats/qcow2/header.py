@@ -12,6 +12,7 @@ from blockkit.errors import CorruptImageError, FormatError, UnsupportedFeatureEr
 from blockkit.formats.qcow2 import schema
 from blockkit.formats.qcow2.geometry import Geometry
 from blockkit.formats.qcow2.schema import Autoclear, Compatible, ExtensionType, Header, Incompatible
+from blockkit.frozen import Frozen
 from blockkit.units import align_up, format_size
 
 if TYPE_CHECKING:
@@ -25,8 +26,7 @@ _WHERE = "qcow2 header"
 SUPPORTED = Incompatible.DIRTY | Incompatible.CORRUPT | Incompatible.COMPRESSION_TYPE
 
 
-@dataclass(frozen=True, slots=True)
-class Extension:
+class Extension(Frozen):
     """One header extension as it lies in the image.
 
     Attributes:

@@ -8,16 +8,35 @@ the import system asks for, and only a name it does not have executes the module
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
+from importlib import import_module
 from importlib.machinery import PathFinder
 from types import ModuleType
-from typing import Final
+from typing import Any, Final
 
 #: Modules of the standard library that are plain Python, and whose execution has no effect on anything else.
-SELDOM_USED: Final = ("inspect", "pdb", "pickle", "hashlib", "platform", "traceback", "textwrap")
+SELDOM_USED: Final = (
+    *("inspect", "pdb", "pickle", "hashlib", "platform", "traceback", "textwrap"),
+    *("uuid", "gettext"),
+)
+#: What click takes out of them while it is imported, only to call it or to name it as a type.
+_NAMED_BY_CLICK: Final = frozenset(
+    (("uuid", "UUID"), ("datetime", "datetime"), ("gettext", "gettext"), ("gettext", "ngettext"))
+)
 
 _lock = threading.RLock()
+
+
+class StandIn:
+    """Stands for ``name`` of a module until it is called."""
+
+    def __init__(self, module: str, name: str) -> None:
+        self._module, self._name = module, name
+
+    def __call__(self, *args: object, **kwargs: object) -> Any:
+        return getattr(import_module(self._module), self._name)(*args, **kwargs)
 
 
 class Delayed(ModuleType):
@@ -27,6 +46,10 @@ class Delayed(ModuleType):
         spec = self.__spec__
         if name.startswith("__") or spec is None or spec.loader is None:
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        if (self.__name__, name) in _NAMED_BY_CLICK and _asked_by_click():
+            return StandIn(self.__name__, name)
+        if (self.__name__, name) == ("platform", "system"):
+            return _system  # construct asks while it is imported
         with _lock:
             if self.__dict__.get("_delayed", True):
                 # Set first: names the module looks up in itself while it runs are really missing.
@@ -35,6 +58,17 @@ class Delayed(ModuleType):
                 self.__class__ = ModuleType  # type: ignore[assignment]
         value: object = getattr(self, name) if name in self.__dict__ else ModuleType.__getattribute__(self, name)
         return value
+
+
+def _system() -> str:
+    """What ``platform.system`` says, without loading it."""
+    return os.uname().sysname
+
+
+def _asked_by_click() -> bool:
+    """Whether a module of click is being imported, and it is what looks the name up."""
+    frame = sys._getframe(2)
+    return frame.f_code.co_name == "<module>" and str(frame.f_globals.get("__name__")).startswith("click.")
 
 
 def delay_imports(names: tuple[str, ...] = SELDOM_USED) -> None:

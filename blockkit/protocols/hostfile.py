@@ -25,7 +25,7 @@ from blockkit.errors import (
 from blockkit.protocols import locks
 from blockkit.protocols.descriptor import CacheMode, cache_mode, file_name, open_descriptor
 from blockkit.protocols.fallocate import KEEP_SIZE, PUNCH_HOLE, UNSUPPORTED, ZERO_RANGE, try_fallocate
-from blockkit.protocols.vectors import IOV_MAX, MAX_TRANSFER, read_fully, write_fully
+from blockkit.protocols.vectors import IOV_MAX, MAX_TRANSFER, read_fully, write_fully, write_in_pieces
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,6 +39,9 @@ DISCARD: Final = {"unmap": True, "on": True, "ignore": False, "off": False}
 
 #: Zeros are written in pieces of this many bytes when space is reserved the hard way.
 _PIECE: Final = 1 << 20
+#: Bytes of one aligned write through the page cache. Larger ones make it allocate larger folios, which a virtual
+#: machine whose host takes back free memory has to fault in again: twice the time. Others get smaller folios anyway.
+_WRITE: Final = 256 << 10
 
 
 class HostFile(ProtocolNode):
@@ -268,12 +271,10 @@ class HostFile(ProtocolNode):
             self._store_direct(self._direct, offset, end, buffers, flags)
             return
         try:
-            if len(buffers) == 1 and not flags:
-                done = os.pwrite(self._fd, buffers[0], offset)
-                if offset + done < end:
-                    write_fully(self._fd, offset + done, [buffers[0][done:]])
-            else:
+            if flags or end - offset <= _WRITE or offset % _WRITE:
                 write_fully(self._fd, offset, buffers, flags)
+            else:
+                write_in_pieces(self._fd, offset, buffers, _WRITE)
         finally:
             if end > self.size:
                 self._grew()

@@ -6,7 +6,7 @@ import errno
 import os
 from typing import TYPE_CHECKING, Final
 
-from blockkit.block.node import split_buffers
+from blockkit.block.node import split_buffers, total_length
 from blockkit.block.zeros import zero_fill
 
 if TYPE_CHECKING:
@@ -34,8 +34,20 @@ def read_fully(fd: int, offset: int, buffers: Sequence[memoryview]) -> None:
 def write_fully(fd: int, offset: int, buffers: Sequence[memoryview], flags: int = 0) -> None:
     """Store all ``buffers`` (not empty) at ``offset``; ``flags`` are those of pwritev2."""
     while buffers:
-        done = os.pwritev(fd, buffers[:IOV_MAX], offset, flags)
+        if len(buffers) == 1 and not flags:
+            done = os.pwrite(fd, buffers[0], offset)
+        else:
+            done = os.pwritev(fd, buffers[:IOV_MAX], offset, flags)
         if not done:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         offset += done
         buffers = split_buffers(buffers, done)[1]
+
+
+def write_in_pieces(fd: int, offset: int, buffers: Sequence[memoryview], piece: int) -> None:
+    """Store all ``buffers`` at ``offset`` with system calls that do not cross a multiple of ``piece`` bytes."""
+    left = list(buffers)
+    while left:
+        now, left = split_buffers(left, piece - offset % piece)
+        write_fully(fd, offset, now)
+        offset += total_length(now)

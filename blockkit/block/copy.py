@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 from blockkit.block.chain import locate
-from blockkit.block.facets import HasHostFile, WritesCompressed, WritesPieces
+from blockkit.block.facets import HasHostFile, MapsInBulk, WritesCompressed, WritesPieces
 from blockkit.block.node import Kind
 from blockkit.block.zeros import is_zero, zero_fill, zeros
 from blockkit.errors import BlockkitError, NodeIOError, UnsupportedOperationError
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from blockkit.block.chain import Located
+    from blockkit.block.facets import Columns
     from blockkit.block.node import Node
 
 #: What one worker reads and writes at once. Larger is faster where clusters are allocated; into a plain file, 1 MiB
@@ -30,13 +31,14 @@ if TYPE_CHECKING:
 CHUNK = 512 * KiB
 CLUSTERED_CHUNK = 1024 * KiB
 
-#: Chunks one worker takes at once, where they hold little.
+#: Parts one worker takes at once, where they are short.
 _MAX_BATCH = 256
 
-#: Where a chunk begins, where it ends at the latest, and its parts: begin, end, whether they hold data.
-_Chunk: TypeAlias = "tuple[int, int, list[tuple[int, int, bool]]]"
+#: Where a part of the disk begins and ends, whether it holds data, and what holds it where, if it need not be mapped
+#: again.
+_Part: TypeAlias = "tuple[int, int, bool, Node | None, int]"
 
-#: What a part of a chunk holds.
+#: What a part holds.
 _DATA, _ZERO = True, False
 
 
@@ -110,63 +112,82 @@ class _Copier:
         if isinstance(target, WritesPieces) and not (plan.compressed or plan.copy_range):
             self._batched = target
         self._lock = threading.Lock()
-        self._chunks = self._cut()
+        self._parts = self._cut()
+        self._ahead: _Part | None = None
         self._error: BaseException | None = None
 
-    # -- the generator -----------------------------------------------------------------------------------
+    # -- what there is to copy -----------------------------------------------------------------------------
 
-    def _cut(self) -> Iterator[_Chunk]:
-        """Yield ``(start, end, parts)``: chunks aligned in the target, each with its ``(start, end, is data)`` parts.
-
-        Chunks with nothing to do are not yielded, only counted as done.
-        """
-        chunk, shift, plan = self.chunk, self.shift, self.plan
-        depth = 0 if plan.over_backing else None
-        skip_zero = plan.target_is_zero and not plan.over_backing and plan.sparse_size > 0
-        parts: list[tuple[int, int, bool]] = []
-        begin = limit = 0  # where the current chunk begins, and ends at the latest
-        for found in self._walk(depth):
-            at, kind = found.offset, found.kind
-            is_data = kind is Kind.DATA or kind is Kind.ENCODED
-            if not is_data:
-                inherited = kind is Kind.UNALLOCATED and plan.over_backing and self._inherits(at)
-                if inherited or skip_zero:
-                    plan.advance(found.length)
-                    continue
-            stop = at + found.length
+    def _cut(self) -> Iterator[_Part]:
+        """Yield all there is to do, cut at multiples of the chunk in the target."""
+        chunk, shift, sparse = self.chunk, self.shift, self.plan.sparse_size
+        for at, stop, is_data, node, place in self._stored():
             while at < stop:
-                if parts and at >= limit:
-                    yield begin, limit, parts
-                    parts = []
-                if not parts:
-                    begin = at
-                    limit = (at + shift) // chunk * chunk + chunk - shift
-                    if not is_data and plan.sparse_size and stop > limit:
-                        # Whole chunks of zeros are one part, however many they are.
-                        limit = (stop + shift) // chunk * chunk - shift
-                piece = min(stop, limit)
-                parts.append((at, piece, _DATA if is_data else _ZERO))
-                at = piece
-        if parts:
-            yield begin, limit, parts
+                limit = (at + shift) // chunk * chunk + chunk - shift
+                if stop <= limit:
+                    yield at, stop, is_data, node, place
+                    break
+                if not is_data and sparse and limit - at == chunk:
+                    # Whole chunks of zeros are one part, however many they are.
+                    limit = (stop + shift) // chunk * chunk - shift
+                yield at, limit, is_data, node, place
+                place += limit - at
+                at = limit
 
-    def _walk(self, depth: int | None) -> Iterator[Located]:
-        """Yield how the source is stored, with salvage whatever its tables hold."""
+    def _stored(self) -> Iterator[_Part]:
+        """Yield how the source is stored, without what needs not be copied, which counts as done."""
+        plan = self.plan
+        skip_zero = plan.target_is_zero and not plan.over_backing and plan.sparse_size > 0
+        at = self.start
+        if skip_zero and self.source.read_only and isinstance(self.source, MapsInBulk) and not plan.salvage:
+            for part in self._columns(self.source.data_columns):
+                yield part
+                at = part[1]
+        for found in self._walk(at):
+            kind, length = found.kind, found.length
+            is_data = kind is Kind.DATA or kind is Kind.ENCODED
+            if not is_data and (skip_zero or (kind is Kind.UNALLOCATED and self._inherits(found.offset))):
+                plan.advance(length)
+            else:
+                yield found.offset, found.offset + length, is_data, None, 0
+
+    def _columns(self, data_columns: Callable[[int, int], Columns | None]) -> Iterator[_Part]:
+        """Yield the runs of data as far as the source tells them a table at a time.
+
+        The source is only read, so what its tables say stays true, and the data can be read where it lies.
+        """
+        at, file = self.start, self.source.children["file"]
+        told = at  # up to where everything was yielded or counted
+        while at < self.end:
+            columns = data_columns(at, self.end)
+            if columns is None:
+                return
+            at, starts, lengths, targets = columns
+            for start, length, target in zip(starts, lengths, targets, strict=True):
+                if start > told:
+                    self.plan.advance(start - told)
+                told = start + length
+                yield start, told, _DATA, file, target
+
+    def _walk(self, start: int) -> Iterator[Located]:
+        """Yield how the source is stored from ``start`` on, with salvage whatever its tables hold."""
+        depth = 0 if self.plan.over_backing else None
         if self.plan.salvage:
             from blockkit.block.salvage import locate_readable
 
-            return locate_readable(self.source, self.start, self.end, self.plan.failed, max_depth=depth)
-        return locate(self.source, self.start, self.end - self.start, max_depth=depth)
+            return locate_readable(self.source, start, self.end, self.plan.failed, max_depth=depth)
+        return locate(self.source, start, self.end - start, max_depth=depth)
 
     def _inherits(self, offset: int) -> bool:
         """Whether the target's backing supplies what lies at ``offset``."""
         backing = self.target.backing
-        return backing is not None and offset + self.shift < backing.size
+        return self.plan.over_backing and backing is not None and offset + self.shift < backing.size
 
     # -- the workers ---------------------------------------------------------------------------------------
 
     def run(self) -> None:
         """Copy everything; raise the first error."""
+        self._ahead = next(self._parts, None)
         workers = max(1, self.plan.workers)
         threads = [threading.Thread(target=self._work, daemon=True) for _ in range(workers - 1)]
         for thread in threads:
@@ -182,59 +203,70 @@ class _Copier:
     def _work(self) -> None:
         try:
             buffer = memoryview(mmap.mmap(-1, self.chunk * (2 if self._batched else 1)))
-            deal = self._compress if self.plan.compressed else self._copy_chunk
+            deal = self._compress if self.plan.compressed else self._copy_batch if self._batched else self._copy_chunk
             while self._error is None:
                 with self._lock:
                     batch = self._next_batch()
                 if not batch:
                     return
-                if self._batched:
-                    self._copy_batch(buffer, batch)
-                else:
-                    deal(buffer, *batch[0])
-                self.plan.advance(sum(end - start for task in batch for start, end, _ in task[2]))
+                deal(buffer, batch)
+                self.plan.advance(sum([part[1] - part[0] for part in batch]))
         except BaseException as error:
             self._error = self._error or error
 
-    def _next_batch(self) -> list[_Chunk]:
-        """Take one chunk, or as many small ones as fill a buffer; nothing at the end."""
-        batch: list[_Chunk] = []
-        filled = 0
-        while filled < self.chunk:
-            task = next(self._chunks, None)
-            if task is None:
-                break
-            batch.append(task)
-            if not self._batched:
-                break
-            filled += sum(end - start for start, end, is_data in task[2] if is_data)
-            if len(batch) >= _MAX_BATCH:
-                break
+    def _next_batch(self) -> list[_Part]:
+        """Take the parts of one chunk, or as many as fill a buffer wherever they lie; nothing at the end."""
+        batch: list[_Part] = []
+        filled, chunk = 0, self.chunk
+        bound = self.end
+        while (part := self._ahead) is not None and part[0] < bound:
+            batch.append(part)
+            self._ahead = next(self._parts, None)
+            if self._batched:
+                if part[2]:
+                    filled += part[1] - part[0]
+                if filled >= chunk or len(batch) >= _MAX_BATCH:
+                    break
+            elif len(batch) == 1:
+                bound = (part[0] + self.shift) // chunk * chunk + chunk - self.shift
         return batch
 
-    def _copy_batch(self, buffer: memoryview, batch: list[_Chunk]) -> None:
-        """Copy several chunks: everything is read first, then written together."""
+    def _copy_batch(self, buffer: memoryview, batch: list[_Part]) -> None:
+        """Copy parts that lie anywhere: everything is read first, then written together."""
         pieces: list[tuple[int, memoryview]] = []
+        grain, shift = self.grain, self.shift
         begin = filled = 0  # where in the buffer the last piece begins, and where the next goes
-        for _, _, parts in batch:
-            for start, end, is_data in parts:
-                if not is_data:
-                    self._write_zeros(start, end)
-                    continue
-                view = buffer[filled : filled + end - start]
-                self._read(start, view)
-                for run, stop in self._runs(start, view):
-                    goal, at = start + run + self.shift, filled + run
-                    if pieces and at == begin + len(pieces[-1][1]) and goal == pieces[-1][0] + len(pieces[-1][1]):
-                        pieces[-1] = pieces[-1][0], buffer[begin : filled + stop]
-                    else:
-                        begin = at
-                        pieces.append((goal, view[run:stop]))
-                filled += end - start
-        assert self._batched is not None, "only then are chunks batched"
+        last_stop = last_goal = -1  # where in the buffer it ends, and what follows it in the target
+        for part in batch:
+            start, end, is_data = part[:3]
+            if not is_data:
+                self._write_zeros(start, end)
+                continue
+            length = end - start
+            view = buffer[filled : filled + length]
+            self._read(part, view)
+            # One grain that does not start with a zero byte is all data.
+            whole = length == grain and view[0] and not (start + shift) % grain
+            for run, stop in ((0, length),) if whole else self._runs(start, view):
+                goal, at = start + run + shift, filled + run
+                if at == last_stop and goal == last_goal:
+                    pieces[-1] = pieces[-1][0], buffer[begin : filled + stop]
+                else:
+                    begin = at
+                    pieces.append((goal, view[run:stop]))
+                last_stop, last_goal = filled + stop, goal + stop - run
+            filled += length
+        assert self._batched is not None, "only then are parts batched"
         self._batched.write_pieces(pieces)
 
-    def _read(self, offset: int, buf: memoryview) -> None:
+    def _read(self, part: _Part, buf: memoryview) -> None:
+        node = part[3]
+        if node is not None:
+            node.pull(part[4], [buf])
+        else:
+            self._read_source(part[0], buf)
+
+    def _read_source(self, offset: int, buf: memoryview) -> None:
         try:
             self.source.read_into(offset, buf)
         except BlockkitError as error:
@@ -257,13 +289,14 @@ class _Copier:
                 zero_fill(part)
                 self.plan.failed(offset + at, len(part), smaller)
 
-    def _copy_chunk(self, buffer: memoryview, begin: int, limit: int, parts: list[tuple[int, int, bool]]) -> None:
-        for start, end, is_data in parts:
+    def _copy_chunk(self, buffer: memoryview, batch: list[_Part]) -> None:
+        for part in batch:
+            start, end, is_data = part[:3]
             if not is_data:
                 self._write_zeros(start, end)
             elif not (self.plan.copy_range and self._copy_range(start, end)):
                 view = buffer[: end - start]
-                self._read(start, view)
+                self._read(part, view)
                 self._write(start, view)
 
     def _write(self, start: int, view: memoryview) -> None:
@@ -334,7 +367,7 @@ class _Copier:
                 at, goal, left = at + done, goal + done, left - done
         return True
 
-    def _compress(self, buffer: memoryview, begin: int, limit: int, parts: list[tuple[int, int, bool]]) -> None:
+    def _compress(self, buffer: memoryview, parts: list[_Part]) -> None:
         """Store a chunk in compressed clusters, each one whole."""
         target, unit, shift = self.target, self.unit, self.shift
         assert isinstance(target, WritesCompressed), "judged when the copy began"
@@ -346,14 +379,14 @@ class _Copier:
         stop = align_up(parts[-1][1] + shift, unit) - shift
         view = buffer[: stop - base]
         position = base
-        for start, end, is_data in parts:
+        for part in parts:
+            start, end, is_data = part[:3]
             if start > position:
                 self._fill_gap(position, start, view[position - base : start - base])
-            part = view[start - base : end - base]
             if is_data:
-                self._read(start, part)
+                self._read(part, view[start - base : end - base])
             else:
-                zero_fill(part)
+                zero_fill(view[start - base : end - base])
             position = end
         if position < stop:
             self._fill_gap(position, stop, view[position - base :])
@@ -377,7 +410,7 @@ class _Copier:
         inside_start, inside_end = max(start, self.start), min(end, self.end)
         if self.plan.over_backing and inside_start < inside_end:
             # Inherited from the backing: the compressed cluster must hold it all the same.
-            self._read(inside_start, buf[inside_start - start : inside_end - start])
+            self._read_source(inside_start, buf[inside_start - start : inside_end - start])
 
 
 def _no_copy_range() -> frozenset[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -100,11 +100,15 @@ class TracksAllocation(Protocol):
         ...
 
 
+#: Up to where a walk has come, and the starts, lengths and targets of the runs on the way; all bytes.
+Columns: TypeAlias = tuple[int, list[int], list[int], list[int]]
+
+
 @runtime_checkable
 class MapsInBulk(Protocol):
     """Its extents can be had as columns, a whole table at a time: for a walk over very many of them."""
 
-    def data_columns(self, offset: int, end: int) -> tuple[int, list[int], list[int], list[int]] | None:
+    def data_columns(self, offset: int, end: int) -> Columns | None:
         """Return the runs of plain data from ``offset`` on: ``(stop, starts, lengths, targets)``.
 
         They lie in ``file``, at ``targets``; between them, and up to ``stop``, nothing is allocated. ``stop`` is

@@ -7,6 +7,7 @@ those of a whole batch are taken in one piece, written by one system call, and l
 from __future__ import annotations
 
 from array import array
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from blockkit.formats.qcow2.schema import COPIED
@@ -36,7 +37,7 @@ def write_pieces(node: Qcow2Writer, pieces: Sequence[tuple[int, memoryview]]) ->
 
 def _write_some(node: Qcow2Writer, pieces: Sequence[tuple[int, memoryview]]) -> int:
     """Write as many pieces as can go together from the first on; return how many."""
-    bits = node.header.geometry.cluster_bits
+    bits = node.metadata.geometry.cluster_bits
     with node.lock:
         if not node.may_begin():
             return 0
@@ -82,19 +83,24 @@ def _write_some(node: Qcow2Writer, pieces: Sequence[tuple[int, memoryview]]) -> 
 
 def _eligible(node: Qcow2Writer, pieces: Sequence[tuple[int, memoryview]]) -> list[tuple[int, int]]:
     """Return ``(first cluster, count)`` of the leading pieces that are whole clusters with nothing allocated."""
-    geometry = node.metadata.geometry
+    metadata, geometry = node.metadata, node.metadata.geometry
     bits, l2_bits, mask = geometry.cluster_bits, geometry.l2_bits, geometry.cluster_size - 1
+    in_table, reach = geometry.l2_entries, node.reach
     runs: list[tuple[int, int]] = []
+    known = -1
+    entries = array("Q")
     for offset, data in pieces:
         length = len(data)
         first, count = offset >> bits, length >> bits
-        if (offset | length) & mask or offset + length > node.reach or not count:
+        if (offset | length) & mask or offset + length > reach or not count:
             break
-        index = first & geometry.l2_entries - 1
-        if index + count > geometry.l2_entries:
+        index = first & in_table - 1
+        if index + count > in_table:
             break
-        entries = node.metadata.writable_table(first >> l2_bits).entries
-        if any(entries[index : index + count]):
+        if first >> l2_bits != known:
+            known = first >> l2_bits
+            entries = metadata.writable_table(known).entries
+        if entries[index] if count == 1 else any(entries[index : index + count]):
             break
         runs.append((first, count))
     return runs
@@ -104,10 +110,19 @@ def _link(node: Qcow2Writer, runs: Sequence[tuple[int, int]], host: int) -> None
     """Point the entries of ``runs``, all empty, at clusters that follow each other from ``host`` bytes on."""
     metadata, geometry = node.metadata, node.metadata.geometry
     size, l2_bits, l2_mask = geometry.cluster_size, geometry.l2_bits, geometry.l2_entries - 1
-    for first, count in runs:
-        l1_index, index = first >> l2_bits, first & l2_mask
+    entry = host | COPIED
+    for l1_index, group in groupby(runs, key=lambda run: run[0] >> l2_bits):
         table = metadata.writable_table(l1_index)
-        begin = host | COPIED
-        table.entries[index : index + count] = array("Q", range(begin, begin + count * size, size))
-        metadata.mapping.touched(l1_index, table, index, index + count)
-        host += count * size
+        entries = table.entries
+        begin, end = geometry.l2_entries, 0
+        for first, count in group:
+            index = first & l2_mask
+            if index < begin:
+                begin = index
+            end = index + count
+            if count == 1:
+                entries[index] = entry
+            else:
+                entries[index:end] = array("Q", range(entry, entry + count * size, size))
+            entry += count * size
+        metadata.mapping.touched(l1_index, table, begin, end)

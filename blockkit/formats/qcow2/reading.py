@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from array import array
     from collections.abc import Iterator
 
+    from blockkit.block.facets import Columns
     from blockkit.block.facts import ImageFacts
     from blockkit.block.node import Node
     from blockkit.formats.qcow2.header import HeaderCluster
@@ -247,7 +248,7 @@ class Qcow2Reader(FormatNode):
                 )
             offset = stop
 
-    def data_columns(self, offset: int, end: int) -> tuple[int, list[int], list[int], list[int]] | None:
+    def data_columns(self, offset: int, end: int) -> Columns | None:
         """Return the runs of plain data that the table of ``offset`` maps; see MapsInBulk."""
         span_bits = self._bits + self._l2_bits
         l1_index = offset >> span_bits

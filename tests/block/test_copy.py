@@ -1,0 +1,98 @@
+"""Copying from node to node, whatever the source's tables and the target's clusters look like."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from blockkit.block.copy import CopyPlan, copy
+from blockkit.block.facets import MapsInBulk
+from blockkit.block.graph import create_image, open_image
+
+SIZE = 1 << 20
+SECTOR = 512
+
+#: A table of 512-byte clusters maps 32 KiB, so that a disk of 1 MiB has many tables, some empty, some of one kind.
+RUN = st.tuples(
+    st.sampled_from([*["data"] * 12, "zero", "zeros"]), st.integers(0, SIZE // SECTOR - 1), st.integers(1, 100)
+)
+RUNS = st.lists(RUN, min_size=3, max_size=20) | st.lists(RUN, max_size=2)
+
+
+def fill(path: Path, cluster: int, runs: list[tuple[str, int, int]]) -> None:
+    create_image(path, "qcow2", SIZE, options={"cluster_size": cluster})
+    with open_image(path, read_only=False) as node:
+        for kind, first, count in runs:
+            start, length = first * SECTOR, min(count, SIZE // SECTOR - first) * SECTOR
+            if kind == "zero":
+                node.zero(start, length)
+            else:
+                node.write(start, os.urandom(length) if kind == "data" else bytes(length))
+
+
+@settings(max_examples=200)
+@given(
+    runs=RUNS,
+    clusters=st.tuples(st.sampled_from([512, 4096, 65536]), st.sampled_from([0, 512, 4096, 65536])),
+    bounds=st.just((0, SIZE, 0)) | st.tuples(st.integers(0, SIZE - 1), st.integers(0, SIZE), st.integers(0, 5000)),
+    sparse=st.sampled_from([512, 4096, 4096, 70_000, 0]),
+    compressed=st.sampled_from([False, False, True]),
+    workers=st.integers(1, 3),
+    read_only=st.sampled_from([True, True, True, False]),
+    chunk=st.sampled_from([4096, 20_000, 1 << 20]),
+)
+def test_the_target_reads_as_the_source(
+    runs: list[tuple[str, int, int]],
+    clusters: tuple[int, int],
+    bounds: tuple[int, int, int],
+    sparse: int,
+    compressed: bool,
+    workers: int,
+    read_only: bool,
+    chunk: int,
+) -> None:
+    start, length, goal = bounds[0], min(bounds[1], SIZE - bounds[0]), bounds[2]
+    with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("blockkit.block.copy.CHUNK", chunk)
+        patch.setattr("blockkit.block.copy.CLUSTERED_CHUNK", chunk)
+        theirs, ours = Path(name, "a.qcow2"), Path(name, "b")
+        fill(theirs, clusters[0], runs)
+        if clusters[1]:
+            create_image(ours, "qcow2", goal + length + 1, options={"cluster_size": clusters[1]})
+        else:
+            create_image(ours, "raw", goal + length + 1)
+        done: list[int] = []
+        plan: Any = CopyPlan(
+            sparse_size=sparse,
+            target_is_zero=True,
+            compressed=compressed and clusters[1] > 0,
+            workers=workers,
+            advance=done.append,
+        )
+        with (
+            open_image(theirs, read_only=read_only) as source,
+            open_image(ours, format="qcow2" if clusters[1] else "raw", read_only=False) as target,
+        ):
+            copy(source, target, plan, source_offset=start, length=length, target_offset=goal)
+            expected = (bytes(goal) + source.read(start, length)).ljust(target.size, b"\0")
+            assert target.read(0, target.size) == expected
+        assert sum(done) == length
+
+
+def test_a_source_that_maps_in_bulk_is_not_mapped_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path / "a.qcow2", 512, [("data", 3, 90), ("data", 1000, 1)])
+    create_image(tmp_path / "b.qcow2", "qcow2", SIZE)
+    with open_image(tmp_path / "a.qcow2") as source, open_image(tmp_path / "b.qcow2", read_only=False) as target:
+        assert isinstance(source, MapsInBulk)
+        expected = source.read(0, SIZE)
+        with monkeypatch.context() as patch:
+            patch.setattr(type(source), "_readv", None)
+            patch.setattr(type(source), "_read", None)
+            copy(source, target, CopyPlan(target_is_zero=True))
+        assert target.read(0, SIZE) == expected

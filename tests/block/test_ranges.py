@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -125,3 +126,86 @@ def test_those_who_wait_get_their_turns_in_order() -> None:
         thread.join(30)
         assert not thread.is_alive()
     assert order == [3, 0, 5, 1]
+
+
+def test_announced_ranges_are_shared_and_keep_exclusive_ones_away() -> None:
+    lock = threading.Lock()
+    ranges = RangeLock(lock)
+    first, second = ranges.announce(0, 10), ranges.announce(5, 15)
+    assert first
+    assert second
+    with lock:
+        assert not ranges.try_exclusive(9, 12)
+        alone = ranges.try_exclusive(15, 20)
+        assert alone
+    assert not ranges.announce(19, 21)
+    assert ranges.announce(20, 21)
+    ranges.withdraw(first)
+    ranges.withdraw(second)
+    with lock:
+        ranges.release(alone)
+        assert ranges.try_exclusive(0, 20)
+
+
+def test_who_is_waited_for_is_not_followed_by_another_announcement() -> None:
+    lock = threading.Lock()
+    ranges = RangeLock(lock)
+    token = ranges.announce(0, 10)
+    got: list[int] = []
+
+    def want() -> None:
+        with lock:
+            got.append(ranges.exclusive(5, 6))
+
+    thread = in_thread(want)
+    until(lambda: not (other := ranges.announce(5, 6)) or ranges.withdraw(other) is not None)
+    assert not got
+    ranges.withdraw(token)
+    thread.join(30)
+    assert got
+    assert not ranges.announce(5, 6)
+
+
+def test_announcing_and_taking_alone_never_meet() -> None:
+    """Many turns by threads that switch as often as the interpreter can."""
+    lock = threading.Lock()
+    ranges = RangeLock(lock)
+    inside = {"shared": 0, "alone": 0}
+    turns, mistakes = [0, 0], []
+    stop = threading.Event()
+    interval = sys.getswitchinterval()
+
+    def share() -> None:
+        while not stop.is_set():
+            if token := ranges.announce(3, 4):
+                inside["shared"] += 1
+                if inside["alone"]:
+                    mistakes.append("shared beside exclusive")
+                inside["shared"] -= 1
+                turns[0] += 1
+                ranges.withdraw(token)
+
+    def alone() -> None:
+        while not stop.is_set():
+            with lock:
+                token = ranges.exclusive(0, 10)
+            inside["alone"] += 1
+            if inside["alone"] != 1:
+                mistakes.append("exclusive beside exclusive")
+            time.sleep(0)
+            inside["alone"] -= 1
+            turns[1] += 1
+            with lock:
+                ranges.release(token)
+
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [in_thread(work) for work in (share, share, alone, alone)]
+        until(lambda: min(turns) >= 300 or bool(mistakes))
+        stop.set()
+        for thread in threads:
+            thread.join(30)
+            assert not thread.is_alive(), "nobody woke it"
+    finally:
+        sys.setswitchinterval(interval)
+    assert not mistakes

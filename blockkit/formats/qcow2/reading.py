@@ -72,6 +72,8 @@ class Qcow2Reader(FormatNode):
         self._l2_mask = geometry.l2_entries - 1
         # Bits that make an entry anything but plain data or nothing. Version 2 has no zero clusters.
         self._special = COMPRESSED | (ZERO if self.header.fixed.version >= 3 else 0)
+        # Those, and the bits of an offset that no cluster has.
+        self._unusual = self._special | OFFSET_MASK & self._cluster_mask
         self._cache_size, self._compression_level = cache_size, compression_level
         self._grows = Cap.GROW in self.data.caps
         self._codec: Codec | None = None
@@ -184,21 +186,25 @@ class Qcow2Reader(FormatNode):
             raise self._bad_entry(table, index, "not the offset of a cluster")
         return Extent(offset, min(length, room), Kind.ZERO, self.data, host + within)
 
-    def _read(self, offset: int, length: int) -> bytes:
+    def read(self, offset: int, length: int) -> bytes:
         # The way of small requests: one plain cluster, without an Extent in between.
         cluster = offset >> self._bits
-        generation = self._generation
         table = self._tables.get(cluster >> self._l2_bits)
         within = offset & self._cluster_mask
-        if table is not None and within + length <= self._cluster_size:
+        if table is not None and 0 < length <= self._cluster_size - within and offset + length <= self.size:
+            generation = self._generation
             entry = table.entries[cluster & self._l2_mask]
-            host = entry & OFFSET_MASK
-            if host and not entry & self._special and not host & self._cluster_mask:
+            if not entry & self._unusual and (host := entry & OFFSET_MASK):
                 table.used = True
                 data = self.data.pull_bytes(host + within, length)
                 if self._generation == generation:
                     return data
-        return super()._read(offset, length)
+        return super().read(offset, length)
+
+    def pull_bytes(self, offset: int, length: int) -> bytes:
+        if offset + length <= self.size:
+            return self.read(offset, length)
+        return super().pull_bytes(offset, length)
 
     def _run(self, entries: array[int], index: int, room: int, length: int) -> int:
         """Extend ``room`` bytes from ``index`` over entries equal to that one."""

@@ -51,33 +51,29 @@ class Qcow2Writer(Qcow2Reader):
     # -- writing -------------------------------------------------------------------------------------------
 
     def _write(self, offset: int, data: bytes, length: int) -> None:
-        # The way of small requests: one cluster that is ours already, without a Place in between.
+        # The way of small requests: one cluster that is ours already, without a Place in between and without the lock.
         cluster = offset >> self._bits
         within = offset & self._cluster_mask
-        if within + length <= self._cluster_size:
-            with self._lock:
-                table = self._tables.get(cluster >> self._l2_bits)
-                entry = table.entries[cluster & self._l2_mask] if table is not None else 0
-                host = entry & OFFSET_MASK
-                token = 0
-                if (
-                    self.metadata.armed
-                    and offset + length <= self._reach
-                    and entry & COPIED
-                    and not entry & self._special
-                    and host
-                    and not host & self._cluster_mask
-                    and self._mapping.l1[cluster >> self._l2_bits] & COPIED
-                    and host >> self._bits not in self.metadata.overlap
-                ):
-                    token = self._ranges.try_shared(cluster, cluster + 1)
-            if token:
-                try:
-                    self.data.push_bytes(host + within, data, length)
-                finally:
-                    with self._lock:
-                        self._ranges.release(token)
-                return
+        if within + length <= self._cluster_size and (token := self._ranges.announce(cluster, cluster + 1)):
+            # From here on nobody takes the cluster away, or changes its entry.
+            try:
+                l1_index = cluster >> self._l2_bits
+                table = self._tables.get(l1_index)
+                if table is not None:
+                    entry = table.entries[cluster & self._l2_mask]
+                    metadata = self.metadata
+                    if (
+                        entry & (self._unusual | COPIED) == COPIED
+                        and (host := entry & OFFSET_MASK)
+                        and metadata.armed
+                        and offset + length <= self._reach
+                        and self._mapping.l1[l1_index] & COPIED
+                        and host >> self._bits not in metadata.overlap
+                    ):
+                        self.data.push_bytes(host + within, data, length)
+                        return
+            finally:
+                self._ranges.withdraw(token)
         self._writev(offset, [memoryview(data)], False)
 
     def _allocate(self, offset: int, length: int) -> Place:

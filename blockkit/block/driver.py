@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from blockkit.block.node import Node
+    from collections.abc import Callable
+
+    from blockkit.block.node import Buffer, Node
 
 
 class Concurrency(enum.Enum):
@@ -83,6 +85,38 @@ class FormatDriver(Protocol):
 
     def create(self, file: Node, size: int, options: Any) -> None:
         """Write a new image of ``size`` bytes into ``file``, which is empty and writable, and stays open."""
+        ...
+
+
+# -- what only some formats can do; a driver takes part by having the members, tested with isinstance ----
+
+
+@runtime_checkable
+class Streams(Protocol):
+    """A new image can be written front to back, in one pass, to what cannot seek."""
+
+    def write_stream(
+        self,
+        source: Node,
+        options: Any,
+        write: Callable[[Buffer], None],
+        *,
+        over_backing: bool,
+        advance: Callable[[int], None],
+    ) -> None:
+        """Write an image of ``source``.
+
+        Args:
+            source: The disk; it stays open.
+            options: Creation options, as for :meth:`FormatDriver.create`.
+            write: Takes all bytes of a buffer, in order.
+            over_backing: Store only what the source's top layer does; the backing file named in ``options`` has the
+                rest.
+            advance: Called with the bytes of the disk just dealt with.
+
+        Raises:
+            OptionError: the options contradict each other, or do not go with the source; nothing was written.
+        """
         ...
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from blockkit.block.driver import FormatDriver
     from blockkit.block.node import Node
 
-__all__ = ["MAX_CHAIN", "ImageName", "Opener", "backing_tree", "create_image", "open_image"]
+__all__ = ["MAX_CHAIN", "ImageName", "Opener", "add_backing", "backing_tree", "create_image", "open_image"]
 
 #: What names an image: a text (path, URI, ``json:{...}``), a path object, or an option tree, which may hold nodes.
 ImageName: TypeAlias = "str | os.PathLike[str] | Mapping[str, Any]"
@@ -146,7 +146,7 @@ def create_image(
     protocol = protocol_driver(str(tree.pop("driver", "file")))
     storage = build(protocol.Options, with_cache(protocol, tree, cache), protocol.name)
     wanted = parse_dotted(options) if isinstance(options, str) else nest(options or {})
-    _add_backing(driver, wanted, backing_file, backing_format)
+    add_backing(driver, wanted, backing_file, backing_format)
     create_options = build(driver.CreateOptions, wanted, driver.name)
     with Target({"driver": protocol.name, **tree}) as target:
         size = _size_of_new(size, wanted, target, check=check_backing)
@@ -163,8 +163,12 @@ def create_image(
         file.close()
 
 
-def _add_backing(driver: FormatDriver, wanted: Tree, backing_file: str | None, backing_format: str | None) -> None:
-    """Put a backing file among the creation options, which may name it too."""
+def add_backing(driver: FormatDriver, wanted: Tree, backing_file: str | None, backing_format: str | None) -> None:
+    """Put a backing file among the creation options, which may name it too.
+
+    Raises:
+        UsageError: images of this format have none, its format is missing, or there is a format without a file.
+    """
     if backing_file is not None:
         if "backing_file" not in option_names(driver.CreateOptions):
             raise UsageError(f"{driver.name}: images of this format have no backing file")

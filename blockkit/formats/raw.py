@@ -7,20 +7,23 @@ import threading
 from typing import TYPE_CHECKING, ClassVar, Final, Literal
 
 from blockkit.block.bases import FormatNode
-from blockkit.block.node import Cap, Limits, Preallocation, total_length
+from blockkit.block.node import Cap, Kind, Limits, Preallocation, total_length
 from blockkit.block.shifted import ShiftedNode
 from blockkit.block.zeros import zeros
 from blockkit.errors import NodeIOError, NoSpaceError
 from blockkit.frozen import Frozen
+from blockkit.units import MiB
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from blockkit.block.driver import Opener
-    from blockkit.block.node import Node
+    from blockkit.block.node import Buffer, Node
 
 #: The bytes that decide what a probe finds.
 _HEAD: Final = 4096
+#: A stream is written in pieces of this many bytes.
+_PIECE: Final = MiB
 
 
 class RawOptions(Frozen):
@@ -128,6 +131,32 @@ class RawDriver:
             file.resize(size, preallocate=Preallocation(options.preallocation))
         elif file.size < size:
             raise NoSpaceError(f"{file}: has {file.size} bytes, but {size} are needed, and it cannot grow")
+
+    def write_stream(
+        self,
+        source: Node,
+        options: RawCreateOptions,
+        write: Callable[[Buffer], None],
+        *,
+        over_backing: bool,
+        advance: Callable[[int], None],
+    ) -> None:
+        """Write every byte of ``source`` in order; what is not stored is not read."""
+        from blockkit.block.chain import locate
+
+        buffer = memoryview(bytearray(_PIECE))
+        for found in locate(source):
+            at, end = found.offset, found.offset + found.length
+            stored = found.kind is Kind.DATA or found.kind is Kind.ENCODED
+            while at < end:
+                piece = min(_PIECE, end - at)
+                if stored:
+                    source.read_into(at, buffer[:piece])
+                    write(buffer[:piece])
+                else:
+                    write(zeros(piece))
+                advance(piece)
+                at += piece
 
 
 DRIVER = RawDriver()

@@ -289,6 +289,11 @@ class _Throttle:
 
 def _to_stream(request: ConvertRequest, source: Node) -> None:
     """Write the disk to standard output, front to back."""
+    from blockkit.block.driver import Streams
+    from blockkit.block.graph import add_backing
+    from blockkit.formats import format_driver
+    from blockkit.options import build, nest
+
     if request.compress:
         raise UsageError(
             "convert: -c cannot go to standard output: where compressed clusters lie is known only at the end"
@@ -296,6 +301,12 @@ def _to_stream(request: ConvertRequest, source: Node) -> None:
     fd = sys.stdout.fileno()
     if os.isatty(fd):
         raise UsageError("convert: standard output is a terminal; redirect it to a file or a pipe")
+    driver = format_driver(request.output_format)
+    if not isinstance(driver, Streams):
+        raise UsageError(f"convert: format {driver.name} cannot be written to a pipe")
+    wanted = nest(request.options)
+    add_backing(driver, wanted, request.backing_file, request.backing_format)
+    options = build(driver.CreateOptions, wanted, driver.name)
 
     def write(data: Buffer) -> None:
         view = memoryview(data)
@@ -308,27 +319,8 @@ def _to_stream(request: ConvertRequest, source: Node) -> None:
             raise from_os_error(error, "standard output") from error
 
     with _progress(request, source.size) as progress:
-        if request.output_format == "raw":
-            from blockkit.img.stream import write_raw
-
-            write_raw(source, write, progress.advance)
-        elif request.output_format == "qcow2":
-            from dataclasses import replace
-
-            from blockkit.formats.qcow2.create import CreateOptions
-            from blockkit.formats.qcow2.stream import write_stream
-            from blockkit.options import build, nest
-
-            options = build(CreateOptions, nest(request.options), "qcow2")
-            if request.backing_file is not None:
-                options = replace(options, backing_file=request.backing_file, backing_fmt=request.backing_format)
-            write_stream(
-                source, options, write, over_backing=request.backing_file is not None, advance=progress.advance
-            )
-        else:
-            raise UsageError(
-                f"convert: {request.output_format} cannot be written to standard output; raw and qcow2 can"
-            )
+        over_backing = request.backing_file is not None
+        driver.write_stream(source, options, write, over_backing=over_backing, advance=progress.advance)
 
 
 def _from_pipe(request: ConvertRequest, result: ConvertResult) -> None:

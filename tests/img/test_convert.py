@@ -17,6 +17,8 @@ import pytest
 from blockkit.block.graph import create_image, open_image
 from blockkit.block.policy import ImplicitPolicy
 from blockkit.errors import BlockkitError, CorruptImageError, PolicyError, UsageError
+from blockkit.formats import FORMATS, raw
+from blockkit.formats.raw import RawCreateOptions, RawOptions
 from blockkit.img.convert import convert
 from blockkit.img.progress import Silent
 from blockkit.img.request import ConvertRequest
@@ -183,6 +185,73 @@ def test_raw_goes_through_pipes_unchanged(source, tmp_path):
     assert piped({"inputs": ("-",), "output": str(target)}, stdin=data).returncode == 0
     assert target.read_bytes() == data
     assert piped({"inputs": (str(path),), "output": "-", "source_format": "raw"}).stdout == data
+
+
+class Plain:
+    """A format of another package that does what it must, and nothing more."""
+
+    name = "plain"
+    Options = RawOptions
+    CreateOptions = RawCreateOptions
+    probe, open, create = raw.DRIVER.probe, raw.DRIVER.open, raw.DRIVER.create
+
+
+class Streaming(Plain):
+    def write_stream(self, source, options, write, *, over_backing, advance):
+        assert options == RawCreateOptions(preallocation="full")
+        assert not over_backing
+        write(b"PLAIN" + source.read(0, source.size))
+        advance(source.size)
+
+
+@pytest.fixture
+def plain(monkeypatch, tmp_path):
+    """``plain(driver)`` makes ``driver`` the format ``plain``, and standard output a file; returns the file."""
+
+    def install(driver: object) -> Path:
+        monkeypatch.setattr(raw, "PLAIN", driver, raising=False)
+        monkeypatch.setitem(FORMATS, "plain", "blockkit.formats.raw:PLAIN")
+        monkeypatch.setattr(sys, "stdout", stdout)
+        return tmp_path / "stdout"
+
+    with (tmp_path / "stdout").open("w") as stdout:
+        yield install
+
+
+def test_a_format_that_cannot_be_streamed_is_refused_by_name(plain, source):
+    stdout = plain(Plain())
+    with pytest.raises(UsageError, match=r"^convert: format plain cannot be written to a pipe$"):
+        convert(ConvertRequest(inputs=(str(source[0]),), output="-", source_format="raw", output_format="plain"))
+    assert stdout.read_bytes() == b""
+
+
+def test_a_format_of_another_package_goes_to_a_pipe_its_own_way(plain, source):
+    path, data = source
+    stdout = plain(Streaming())
+    request = ConvertRequest(
+        inputs=(str(path),),
+        output="-",
+        source_format="raw",
+        output_format="plain",
+        options={"preallocation": "full"},
+    )
+    convert(request)
+    assert stdout.read_bytes() == b"PLAIN" + data
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"backing_file": "b", "backing_format": "raw"}, "raw: images of this format have no backing file"),
+        ({"options": {"cluster_size": "64k"}}, "raw: there is no option 'cluster_size'"),
+        ({"output_format": "qcow2", "backing_file": "b"}, "'b' is given without its format"),
+    ],
+)
+def test_options_that_a_new_image_would_not_take_are_not_taken_for_a_pipe(plain, source, more, message):
+    stdout = plain(Plain())
+    with pytest.raises(UsageError, match=message):
+        convert(ConvertRequest(inputs=(str(source[0]),), output="-", source_format="raw", **more))
+    assert stdout.read_bytes() == b""
 
 
 def test_compressed_clusters_cannot_go_to_a_pipe(source):

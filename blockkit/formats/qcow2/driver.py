@@ -12,8 +12,10 @@ from blockkit.formats.qcow2.schema import MAGIC, Incompatible
 from blockkit.frozen import Frozen
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from blockkit.block.driver import Opener
-    from blockkit.block.node import Node
+    from blockkit.block.node import Buffer, Node
     from blockkit.formats.qcow2.create import CreateOptions as NewImage
 
 
@@ -92,6 +94,20 @@ class Qcow2Driver:
         from blockkit.formats.qcow2.create import create
 
         create(file, size, options)
+
+    def write_stream(
+        self,
+        source: Node,
+        options: NewImage,
+        write: Callable[[Buffer], None],
+        *,
+        over_backing: bool,
+        advance: Callable[[int], None],
+    ) -> None:
+        """Write an image of ``source``, all metadata first."""
+        from blockkit.formats.qcow2.stream import write_stream
+
+        write_stream(source, options, write, over_backing=over_backing, advance=advance)
 
 
 DRIVER = Qcow2Driver()

@@ -6,9 +6,11 @@ import enum
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
+    from blockkit.block.facets import HasBitmaps
     from blockkit.block.node import Buffer, Node
+    from blockkit.block.sizes import ImageSize
 
 
 class Concurrency(enum.Enum):
@@ -116,6 +118,28 @@ class Streams(Protocol):
 
         Raises:
             OptionError: the options contradict each other, or do not go with the source; nothing was written.
+        """
+        ...
+
+
+@runtime_checkable
+class Measures(Protocol):
+    """The size of a new image can be told before it is made."""
+
+    def measure(
+        self, size: int, options: Any, *, data: Iterable[tuple[int, int]] | None, bitmaps: HasBitmaps | None
+    ) -> ImageSize:
+        """Tell how large an image of a disk of ``size`` bytes will be.
+
+        Args:
+            size: Bytes; a whole number of sectors.
+            options: Creation options, as for :meth:`FormatDriver.create`.
+            data: ``(offset, length)`` of what will be copied that is not known to be zeros, in order, not
+                overlapping, bytes; found as it is asked for. None for an empty disk.
+            bitmaps: The source, if it is an image that may keep bitmaps.
+
+        Raises:
+            OptionError: the options contradict each other, or do not go with ``size``.
         """
         ...
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from blockkit.block.facts import ImageFacts
     from blockkit.block.node import Buffer, Preallocation
     from blockkit.block.report import CheckReport, Repair
+    from blockkit.block.sizes import BitmapFacts
     from blockkit.schema import Structure
 
 
@@ -82,6 +83,15 @@ class HasFacts(Protocol):
 
     def facts(self) -> ImageFacts:
         """Return what it says, read anew."""
+        ...
+
+
+@runtime_checkable
+class HasBitmaps(Protocol):
+    """It is an image of a format in which bitmaps of what was changed can be kept."""
+
+    def bitmaps(self) -> Sequence[BitmapFacts] | None:
+        """Return those there are, read anew; None if this image is of a kind that cannot have any."""
         ...
 
 

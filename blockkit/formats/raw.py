@@ -15,10 +15,12 @@ from blockkit.frozen import Frozen
 from blockkit.units import MiB
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from blockkit.block.driver import Opener
+    from blockkit.block.facets import HasBitmaps
     from blockkit.block.node import Buffer, Node
+    from blockkit.block.sizes import ImageSize
 
 #: The bytes that decide what a probe finds.
 _HEAD: Final = 4096
@@ -157,6 +159,19 @@ class RawDriver:
                     write(zeros(piece))
                 advance(piece)
                 at += piece
+
+    def measure(
+        self,
+        size: int,
+        options: RawCreateOptions,
+        *,
+        data: Iterable[tuple[int, int]] | None,
+        bitmaps: HasBitmaps | None,
+    ) -> ImageSize:
+        """Return the size of the disk, holes included."""
+        from blockkit.block.sizes import ImageSize
+
+        return ImageSize(size, size)
 
 
 DRIVER = RawDriver()

@@ -49,7 +49,7 @@ def command(
         return
     if (image is None) == (size is None):
         raise click.UsageError("either an image or --size is needed, and not both")
-    from blockkit.img.measure import measure
+    from blockkit.img.measure import as_json, measure
 
     chosen = creation_options(options)
     if size is not None:
@@ -59,7 +59,7 @@ def command(
         with open_named(image, fmt, image_opts=image_opts, share=share, policy=policy) as node:
             found = measure(output_format, chosen, node)
     if output == "json":
-        print_json(found.as_json())
+        print_json(as_json(found))
         return
     click.echo(f"required size: {found.required}\nfully allocated size: {found.fully_allocated}")
     if found.bitmaps is not None:

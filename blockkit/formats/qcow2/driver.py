@@ -12,10 +12,12 @@ from blockkit.formats.qcow2.schema import MAGIC, Incompatible
 from blockkit.frozen import Frozen
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from blockkit.block.driver import Opener
+    from blockkit.block.facets import HasBitmaps
     from blockkit.block.node import Buffer, Node
+    from blockkit.block.sizes import ImageSize
     from blockkit.formats.qcow2.create import CreateOptions as NewImage
 
 
@@ -108,6 +110,14 @@ class Qcow2Driver:
         from blockkit.formats.qcow2.stream import write_stream
 
         write_stream(source, options, write, over_backing=over_backing, advance=advance)
+
+    def measure(
+        self, size: int, options: NewImage, *, data: Iterable[tuple[int, int]] | None, bitmaps: HasBitmaps | None
+    ) -> ImageSize:
+        """Tell how large an image will be; the numbers are those of ``qemu-img measure``."""
+        from blockkit.formats.qcow2.measure import measure_image
+
+        return measure_image(size, options, data, bitmaps)
 
 
 DRIVER = Qcow2Driver()

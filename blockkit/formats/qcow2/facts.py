@@ -13,6 +13,7 @@ from blockkit.formats.qcow2.schema import OFFSET_MASK, Autoclear, BitmapFlag, Co
 
 if TYPE_CHECKING:
     from blockkit.block.node import Node
+    from blockkit.block.sizes import BitmapFacts
     from blockkit.formats.qcow2.header import HeaderCluster
     from blockkit.formats.qcow2.snapshots import Snapshot
 
@@ -89,6 +90,16 @@ def _bitmaps(file: Node, header: HeaderCluster) -> list[dict[str, object]]:
         }
         for bitmap in read_bitmaps(file, header)
     ]
+
+
+def bitmaps(file: Node, header: HeaderCluster) -> list[BitmapFacts] | None:
+    """Return what every format can tell of its bitmaps; None where the version has none."""
+    if header.fixed.version < 3:
+        return None
+    from blockkit.block.sizes import BitmapFacts
+    from blockkit.formats.qcow2.bitmaps import read_bitmaps
+
+    return [BitmapFacts(bitmap.name, bitmap.granularity) for bitmap in read_bitmaps(file, header)]
 
 
 def mostly_holes(file: Node, header: HeaderCluster) -> bool:

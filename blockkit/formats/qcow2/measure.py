@@ -5,16 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from blockkit.block.node import Preallocation
+from blockkit.block.sizes import ImageSize
 from blockkit.errors import OptionError
 from blockkit.formats.qcow2 import schema
 from blockkit.formats.qcow2.bitmaps import FIXED_SIZE, stored_size
+from blockkit.formats.qcow2.create import judge
 from blockkit.formats.qcow2.geometry import Geometry
 from blockkit.units import align_up
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from blockkit.formats.qcow2.bitmaps import Bitmap
+    from blockkit.block.facets import HasBitmaps
+    from blockkit.block.sizes import BitmapFacts
+    from blockkit.formats.qcow2.create import CreateOptions
 
 
 class Measurement(NamedTuple):
@@ -27,6 +31,26 @@ class Measurement(NamedTuple):
 
     required: int
     fully_allocated: int
+
+
+def measure_image(
+    size: int, options: CreateOptions, data: Iterable[tuple[int, int]] | None, bitmaps: HasBitmaps | None
+) -> ImageSize:
+    """Tell how large an image made with ``options`` will be; see :class:`~blockkit.block.driver.Measures`."""
+    geometry = judge(options, size)
+    stored = 0
+    if data is not None:
+        # What a new image shares with its backing file is not known: assume nothing.
+        stored = size if options.backing_file is not None else allocated(data, geometry.cluster_size)
+    found = measure(
+        size,
+        cluster_size=geometry.cluster_size,
+        refcount_bits=geometry.refcount_bits,
+        preallocation=Preallocation(options.preallocation),
+        allocated_bytes=stored,
+    )
+    kept = bitmaps.bitmaps() if bitmaps is not None and options.compat not in ("0.10", "v2") else None
+    return ImageSize(*found, bitmaps_size(kept, size, geometry.cluster_size) if kept is not None else None)
 
 
 def measure(
@@ -83,11 +107,11 @@ def allocated(extents: Iterable[tuple[int, int]], cluster_size: int) -> int:
     return total
 
 
-def bitmaps_size(bitmaps: Iterable[Bitmap], size: int, cluster_size: int) -> int:
+def bitmaps_size(bitmaps: Iterable[BitmapFacts], size: int, cluster_size: int) -> int:
     """Return the bytes that copies of ``bitmaps`` of a disk of ``size`` bytes take, directory and tables included."""
     total = directory = 0
     for bitmap in bitmaps:
-        clusters = -(-stored_size(size, bitmap.granularity_bits) // cluster_size)
+        clusters = -(-stored_size(size, bitmap.granularity.bit_length() - 1) // cluster_size)
         total += clusters * cluster_size + align_up(clusters * 8, cluster_size)
         directory += align_up(FIXED_SIZE + len(bitmap.name.encode()), 8)
     return total + align_up(directory, cluster_size)

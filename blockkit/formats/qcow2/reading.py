@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from blockkit.block.facets import Columns
     from blockkit.block.facts import ImageFacts
     from blockkit.block.node import Node
+    from blockkit.block.sizes import BitmapFacts
     from blockkit.formats.qcow2.header import HeaderCluster
     from blockkit.formats.qcow2.mapping import L2Table
 
@@ -134,6 +135,12 @@ class Qcow2Reader(FormatNode):
         from blockkit.formats.qcow2.facts import facts
 
         return facts(self.file, self.header)
+
+    def bitmaps(self) -> list[BitmapFacts] | None:
+        """Return the bitmaps in the image; None for version 2, which has none."""
+        from blockkit.formats.qcow2.facts import bitmaps
+
+        return bitmaps(self.file, self.header)
 
     def mostly_holes(self) -> bool:
         """Tell whether the metadata is preallocated, so that looking for holes in the file is worth it."""

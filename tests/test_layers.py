@@ -24,6 +24,8 @@ FORBIDDEN = {
 }
 #: What opens a graph by the names of drivers looks them up here, inside a function.
 REGISTRIES = {"blockkit.formats", "blockkit.protocols"}
+#: Layers that treat every driver alike.
+NEUTRAL = {"img", "cli"}
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,17 @@ def upward(found: list[Import]) -> list[str]:
     ]
 
 
+def by_name(found: list[Import]) -> list[str]:
+    """Return where the tools know a particular format or protocol: they are to ask the registries."""
+    return [
+        str(one)
+        for one in found
+        if layer_of(one.source) in NEUTRAL
+        and layer_of(one.target) in {"formats", "protocols"}
+        and one.target not in REGISTRIES
+    ]
+
+
 def cycles(found: list[Import]) -> list[list[str]]:
     """Return the circles among imports that run when a module is imported."""
     edges: dict[str, set[str]] = {}
@@ -133,8 +146,24 @@ def may_import_construct(module: str) -> bool:
     return any(part == "schema" or part.endswith("_schema") for part in module.split(".")[1:])
 
 
+def sample(place: Path, layer: str, source: str) -> Path:
+    """Make a package in which one module of ``layer`` holds ``source``."""
+    package = place / "blockkit"
+    for name in ("block/node", "formats/raw", "protocols/file", "img/info", "cli/main"):
+        file = package / f"{name}.py"
+        file.parent.mkdir(parents=True)
+        file.write_text("")
+        file.with_name("__init__.py").write_text("")
+    (package / layer / "sample.py").write_text(source)
+    return package
+
+
 def test_no_layer_imports_one_above_it() -> None:
     assert upward(imports()) == []
+
+
+def test_the_tools_name_no_driver() -> None:
+    assert by_name(imports()) == []
 
 
 def test_modules_do_not_import_each_other_in_circles() -> None:
@@ -175,14 +204,21 @@ def test_no_file_is_a_drawer_for_odds_and_ends() -> None:
     ],
 )
 def test_an_import_against_the_arrows_is_seen(tmp_path: Path, layer: str, source: str, allowed: bool) -> None:
-    package = tmp_path / "blockkit"
-    for name in ("block/node", "formats/raw", "protocols/file", "img/info", "cli/main"):
-        file = package / f"{name}.py"
-        file.parent.mkdir(parents=True)
-        file.write_text("")
-        file.with_name("__init__.py").write_text("")
-    (package / layer / "sample.py").write_text(source)
-    assert (upward(imports(package)) == []) is allowed
+    assert (upward(imports(sample(tmp_path, layer, source))) == []) is allowed
+
+
+@pytest.mark.parametrize(
+    ("layer", "source", "allowed"),
+    [
+        ("img", "def f():\n    from blockkit.formats import format_driver", True),
+        ("img", "def f():\n    from blockkit.formats.raw import DRIVER", False),
+        ("img", "if TYPE_CHECKING:\n    from blockkit.formats import raw", False),
+        ("cli", "import blockkit.protocols.file", False),
+        ("block", "from blockkit.block import node", True),
+    ],
+)
+def test_a_driver_that_is_named_is_seen(tmp_path: Path, layer: str, source: str, allowed: bool) -> None:
+    assert (by_name(imports(sample(tmp_path, layer, source))) == []) is allowed
 
 
 def test_a_circle_is_seen_and_a_deferred_import_breaks_it() -> None:

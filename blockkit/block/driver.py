@@ -46,13 +46,7 @@ class Opener(Protocol):
 
 
 class FormatDriver(Protocol):
-    """Opens and creates images of one format.
-
-    A driver whose nodes cannot take several requests at once also has ``concurrency = Concurrency.SERIAL``. One with
-    options that can contradict each other also has ``judge(size, options)``, which raises for what ``create`` could
-    not make before anything is overwritten. One whose nodes are :class:`~blockkit.block.facets.WritesCompressed` has
-    ``compresses = True``.
-    """
+    """Opens and creates images of one format; what only some can do is in the protocols below."""
 
     @property
     def name(self) -> str:
@@ -91,6 +85,39 @@ class FormatDriver(Protocol):
 
 
 # -- what only some formats can do; a driver takes part by having the members, tested with isinstance ----
+
+
+@runtime_checkable
+class Judges(Protocol):
+    """It has creation options that can contradict each other, or a size they do not go with."""
+
+    def judge(self, size: int, options: Any) -> None:
+        """Refuse what ``create`` could not make, before anything is overwritten.
+
+        Raises:
+            OptionError: the options contradict each other, or do not go with ``size``.
+        """
+        ...
+
+
+@runtime_checkable
+class LimitsConcurrency(Protocol):
+    """It says how many requests its nodes take at once; without this, any number."""
+
+    @property
+    def concurrency(self) -> Concurrency:
+        """The same for all of its nodes."""
+        ...
+
+
+@runtime_checkable
+class Compresses(Protocol):
+    """It says whether its nodes are :class:`~blockkit.block.facets.WritesCompressed`, before there are any."""
+
+    @property
+    def compresses(self) -> bool:
+        """True if images of this format can store compressed data."""
+        ...
 
 
 @runtime_checkable

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from blockkit.block.driver import Opener
+from blockkit.block.driver import Judges, Opener
 from blockkit.block.opener import MAX_CHAIN, GraphOpener, OpenSettings, abandon, with_cache
 from blockkit.block.policy import ImplicitPolicy
 from blockkit.block.target import Target
@@ -14,7 +14,7 @@ from blockkit.names import implied_path, parse_name, uri_scheme
 from blockkit.options import Tree, build, nest, option_names, parse_dotted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from blockkit.block.driver import FormatDriver
     from blockkit.block.node import Node
@@ -150,9 +150,8 @@ def create_image(
     create_options = build(driver.CreateOptions, wanted, driver.name)
     with Target({"driver": protocol.name, **tree}) as target:
         size = _size_of_new(size, wanted, target, check=check_backing)
-        judge: Callable[[int, Any], None] | None = getattr(driver, "judge", None)
-        if judge is not None:
-            judge(size, create_options)
+        if isinstance(driver, Judges):
+            driver.judge(size, create_options)
         file = protocol.create(storage)
         target.overwritten = True
         try:

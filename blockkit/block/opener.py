@@ -7,7 +7,7 @@ import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from blockkit.block.driver import Concurrency
+from blockkit.block.driver import Concurrency, LimitsConcurrency
 from blockkit.block.facets import HasHostFile
 from blockkit.block.node import Node
 from blockkit.block.probing import other_than_raw, probe
@@ -246,7 +246,7 @@ class GraphOpener:
             opener._check_given(driver.name, file)
             if guessed and name == "raw" and not node.read_only:
                 _guard(node)
-            if getattr(driver, "concurrency", Concurrency.THREADS) is Concurrency.SERIAL:
+            if isinstance(driver, LimitsConcurrency) and driver.concurrency is Concurrency.SERIAL:
                 from blockkit.block.filters.serial import SerialNode
 
                 node = SerialNode(node)

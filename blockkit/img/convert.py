@@ -91,9 +91,11 @@ def convert(request: ConvertRequest) -> ConvertResult:
 def _judge(request: ConvertRequest) -> None:
     """Refuse before the target is touched what its format cannot do."""
     if request.compress and request.create:
+        from blockkit.block.driver import Compresses
         from blockkit.formats import format_driver
 
-        if not getattr(format_driver(request.output_format), "compresses", False):
+        driver = format_driver(request.output_format)
+        if not (isinstance(driver, Compresses) and driver.compresses):
             raise UsageError(f"convert: -c: images of format {request.output_format} cannot store compressed data")
 
 

@@ -321,6 +321,28 @@ def test_a_driver_that_takes_one_request_at_a_time_gets_a_lock() -> None:
         assert shape(node) == ("serial", ("raw", "file"))
 
 
+@pytest.mark.usefixtures("serial_format")
+def test_a_driver_that_says_any_number_of_requests_gets_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SerialDriver, "concurrency", Concurrency.THREADS)
+    make_raw("a.img", b"SERIAL".ljust(512))
+    with blockkit.open_image("a.img") as node:
+        assert shape(node) == ("raw", "file")
+
+
+@pytest.mark.usefixtures("serial_format")
+def test_a_driver_that_judges_is_asked_before_anything_is_overwritten(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def judge(self: SerialDriver, size: int, options: RawCreateOptions) -> None:
+        raise OptionError(f"{size} with {options.preallocation} cannot be")
+
+    monkeypatch.setattr(SerialDriver, "judge", judge, raising=False)
+    make_raw("a.img", b"kept".ljust(512))
+    with pytest.raises(OptionError, match="1024 with full cannot be"):
+        blockkit.create_image("a.img", "serial_test", 1024, options="preallocation=full")
+    assert (directory / "a.img").read_bytes() == b"kept".ljust(512)
+
+
 # -- probing ----------------------------------------------------------------------------------------------
 
 

@@ -204,6 +204,10 @@ class Streaming(Plain):
         advance(source.size)
 
 
+class Compressing(Plain):
+    compresses = True
+
+
 @pytest.fixture
 def plain(monkeypatch, tmp_path):
     """``plain(driver)`` makes ``driver`` the format ``plain``, and standard output a file; returns the file."""
@@ -223,6 +227,21 @@ def test_a_format_that_cannot_be_streamed_is_refused_by_name(plain, source):
     with pytest.raises(UsageError, match=r"^convert: format plain cannot be written to a pipe$"):
         convert(ConvertRequest(inputs=(str(source[0]),), output="-", source_format="raw", output_format="plain"))
     assert stdout.read_bytes() == b""
+
+
+def test_a_driver_says_whether_it_compresses_before_a_target_is_made(plain, source, tmp_path):
+    target = tmp_path / "target"
+    request = ConvertRequest(
+        inputs=(str(source[0]),), output=str(target), source_format="raw", output_format="plain", compress=True
+    )
+    plain(Plain())
+    with pytest.raises(UsageError, match="-c: images of format plain cannot store compressed data"):
+        convert(request)
+    assert not target.exists()
+    plain(Compressing())  # which is not true: its nodes cannot
+    with pytest.raises(BlockkitError, match="cannot store compressed data") as caught:
+        convert(request)
+    assert "-c:" not in str(caught.value)
 
 
 def test_a_format_of_another_package_goes_to_a_pipe_its_own_way(plain, source):

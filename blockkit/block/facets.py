@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from blockkit.block.facts import ImageFacts
     from blockkit.block.node import Buffer, Preallocation
@@ -20,6 +20,28 @@ class HasHostFile(Protocol):
 
     def fileno(self) -> int:
         """Return the descriptor; valid until the node is closed."""
+        ...
+
+
+@runtime_checkable
+class HasAllocatedSize(Protocol):
+    """It knows what it takes where it is stored."""
+
+    @property
+    def allocated_size(self) -> int:
+        """Bytes it takes on its disk, holes left out."""
+        ...
+
+
+@runtime_checkable
+class GuardsHead(Protocol):
+    """Its first bytes are the disk's, so that a guest could make it look like an image of another format."""
+
+    def guard_head(self, recognise: Callable[[bytes], str | None]) -> None:
+        """Refuse writes from now on after which ``recognise`` would name a format for the first 4096 bytes.
+
+        The graph asks for that where the format was guessed.
+        """
         ...
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from blockkit.block.driver import Concurrency, LimitsConcurrency
-from blockkit.block.facets import HasHostFile
+from blockkit.block.facets import GuardsHead, HasHostFile
 from blockkit.block.node import Node
 from blockkit.block.probing import other_than_raw, probe
 from blockkit.errors import BlockkitError, ImageError, OptionError, PolicyError, UnknownDriverError
@@ -244,8 +244,8 @@ class GraphOpener:
             options = build(driver.Options, tree, driver.name)
             node = driver.open(file, options, opener)
             opener._check_given(driver.name, file)
-            if guessed and name == "raw" and not node.read_only:
-                _guard(node)
+            if guessed and name == "raw" and not node.read_only and isinstance(node, GuardsHead):
+                node.guard_head(other_than_raw)
             if isinstance(driver, LimitsConcurrency) and driver.concurrency is Concurrency.SERIAL:
                 from blockkit.block.filters.serial import SerialNode
 
@@ -262,12 +262,6 @@ class GraphOpener:
         for role in self._given:
             if self._given[role] not in (None, ""):
                 raise OptionError(f"{file}: {driver}: option {role!r} is given, but the image records no such file")
-
-
-def _guard(node: Node) -> None:
-    guard: Callable[[Callable[[bytes], str | None]], None] | None = getattr(node, "guard_head", None)
-    if guard is not None:
-        guard(other_than_raw)
 
 
 def _find(name: str) -> tuple[str, Any]:

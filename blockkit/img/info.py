@@ -6,7 +6,7 @@ import os
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
-from blockkit.block.facets import HasFacts
+from blockkit.block.facets import HasAllocatedSize, HasFacts
 from blockkit.block.facts import ImageFacts
 from blockkit.units import SECTOR, align_up
 
@@ -82,9 +82,8 @@ def full_name(backing: str, image: str) -> str:
 
 def actual_size(node: Node) -> int | None:
     """Return the bytes that the files of one image, without its backing files, take on their disks."""
-    allocated = getattr(node, "allocated_size", None)
-    if isinstance(allocated, int):
-        return allocated
+    if isinstance(node, HasAllocatedSize):
+        return node.allocated_size
     sizes = [actual_size(child) for role, child in node.children.items() if role != "backing"]
     known = [size for size in sizes if size is not None]
     return sum(known) if known else None

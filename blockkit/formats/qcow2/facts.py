@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final
 
+from blockkit.block.facets import HasAllocatedSize
 from blockkit.block.facts import ImageFacts, SnapshotFacts
 from blockkit.block.node import Kind
 from blockkit.block.tables import read_u64_table
@@ -107,11 +108,10 @@ def mostly_holes(file: Node, header: HeaderCluster) -> bool:
 
     That is so after ``preallocation=metadata``. The bound is QEMU's: a ninth more, and at least two clusters.
     """
-    allocated = getattr(file, "allocated_size", None)
-    if not isinstance(allocated, int):
+    if not isinstance(file, HasAllocatedSize):
         return False
     geometry = header.geometry
-    stored = allocated >> geometry.cluster_bits
+    stored = file.allocated_size >> geometry.cluster_bits
     threshold = max(stored * 10 // 9, stored + 2)
     clusters = geometry.clusters(file.size)
     if clusters < threshold:

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from blockkit.block.facts import ImageFacts
-    from blockkit.block.node import Buffer, Preallocation
+    from blockkit.block.node import Buffer
     from blockkit.block.report import CheckReport, Repair
     from blockkit.block.sizes import BitmapFacts
     from blockkit.schema import Structure
@@ -78,15 +78,6 @@ class WritesPieces(Protocol):
 
     def write_pieces(self, pieces: Sequence[tuple[int, memoryview]]) -> None:
         """Store ``(offset, data)`` pieces, in ascending order and not overlapping; like as many writes."""
-        ...
-
-
-@runtime_checkable
-class Preallocates(Protocol):
-    """Space can be reserved before it is written."""
-
-    def preallocate(self, offset: int, length: int, mode: Preallocation) -> None:
-        """Reserve a range, which must read as zeros, as ``mode`` says."""
         ...
 
 

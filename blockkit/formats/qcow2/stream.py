@@ -36,9 +36,8 @@ def write_stream(
     options: CreateOptions,
     write: Callable[[Buffer], None],
     *,
-    size: int | None = None,
-    over_backing: bool = False,
-    advance: Callable[[int], None] = lambda _count: None,
+    over_backing: bool,
+    advance: Callable[[int], None],
 ) -> None:
     """Write an image of ``source`` to a stream.
 
@@ -46,11 +45,10 @@ def write_stream(
         source: Read twice by its extents and once by its data.
         options: As for a new image; ``preallocation`` other than ``off`` allocates every cluster.
         write: Takes all bytes of a buffer, in order.
-        size: Virtual size, bytes; None for the source's. What the source lacks reads as zeros.
         over_backing: Store only what the source's top layer does; the backing file named in ``options`` has the rest.
         advance: Called with the bytes of the disk just dealt with.
     """
-    size = align_up(source.size if size is None else size, 512)
+    size = align_up(source.size, 512)
     options = replace(options, lazy_refcounts=False)
     geometry = judge(options, size)
     everything = options.preallocation != "off"

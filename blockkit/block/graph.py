@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from blockkit.block.driver import Judges, Opener
-from blockkit.block.opener import MAX_CHAIN, GraphOpener, OpenSettings, abandon, with_cache
+from blockkit.block.driver import Judges
+from blockkit.block.opener import GraphOpener, OpenSettings, abandon, with_cache
 from blockkit.block.policy import ImplicitPolicy
 from blockkit.block.target import Target
 from blockkit.errors import OptionError, UsageError
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from blockkit.block.driver import FormatDriver
     from blockkit.block.node import Node
 
-__all__ = ["MAX_CHAIN", "ImageName", "Opener", "add_backing", "backing_tree", "create_image", "open_image"]
+__all__ = ["ImageName", "add_backing", "backing_tree", "create_image", "open_image"]
 
 #: What names an image: a text (path, URI, ``json:{...}``), a path object, or an option tree, which may hold nodes.
 ImageName: TypeAlias = "str | os.PathLike[str] | Mapping[str, Any]"

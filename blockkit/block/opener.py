@@ -303,7 +303,6 @@ def _pop_flag(tree: Tree, key: str, default: bool) -> bool:
     """Take a yes or no out of ``tree`` that may only add to ``default``."""
     if key not in tree:
         return default
-
     return build(_Flag, {"value": tree.pop(key)}, key).value or default
 
 

@@ -21,6 +21,7 @@ FORBIDDEN = {
     "formats": {"protocols", "img", "cli"},
     "protocols": {"formats", "img", "cli"},
     "img": {"cli"},
+    "cpu": {"block", "formats", "protocols", "img", "cli"},
 }
 #: What opens a graph by the names of drivers looks them up here, inside a function.
 REGISTRIES = {"blockkit.formats", "blockkit.protocols"}

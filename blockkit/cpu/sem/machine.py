@@ -1,0 +1,249 @@
+"""The abstract machine: numbers of a known width, and what can be done with them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Final
+
+from blockkit.cpu import state
+
+if TYPE_CHECKING:
+    from blockkit.cpu.isa.decode import Instruction
+
+_TOP: Final = 1 << 63
+
+
+class Value:
+    """A number of ``bits`` bits that is known when the code runs; all arithmetic wraps round.
+
+    Attributes:
+        text: What the machine calls it.
+        bits: Its width; 1 for a truth value.
+    """
+
+    __slots__ = ("bits", "machine", "text")
+
+    def __init__(self, machine: Machine, text: str, bits: int) -> None:
+        self.machine, self.text, self.bits = machine, text, bits
+
+    def __add__(self, other: Value | int) -> Value:
+        return self.machine.operate("add", self, self._like(other))
+
+    def __sub__(self, other: Value | int) -> Value:
+        return self.machine.operate("sub", self, self._like(other))
+
+    def __mul__(self, other: Value | int) -> Value:
+        return self.machine.operate("mul", self, self._like(other))
+
+    def __and__(self, other: Value | int) -> Value:
+        return self.machine.operate("and", self, self._like(other))
+
+    def __or__(self, other: Value | int) -> Value:
+        return self.machine.operate("or", self, self._like(other))
+
+    def __xor__(self, other: Value | int) -> Value:
+        return self.machine.operate("xor", self, self._like(other))
+
+    def __lshift__(self, other: Value | int) -> Value:
+        """Shift left; the count must be below the width."""
+        return self.machine.operate("shl", self, self._like(other))
+
+    def __rshift__(self, other: Value | int) -> Value:
+        """Shift right, filling with zeros; the count must be below the width."""
+        return self.machine.operate("shr", self, self._like(other))
+
+    def __invert__(self) -> Value:
+        return self.machine.operate("xor", self, self._like(-1))
+
+    def arithmetic_shift(self, count: Value | int) -> Value:
+        """Shift right, filling with the sign; the count must be below the width."""
+        return self.machine.operate("sar", self, self._like(count))
+
+    def quotient(self, other: Value) -> Value:
+        """Divide without sign; the other must not be zero."""
+        return self.machine.operate("div", self, other)
+
+    def remainder(self, other: Value) -> Value:
+        """What :meth:`quotient` leaves."""
+        return self.machine.operate("rem", self, other)
+
+    def equals(self, other: Value | int) -> Value:
+        """Whether both are the same, as a truth value."""
+        return self.machine.compare("eq", self, self._like(other))
+
+    def below(self, other: Value | int) -> Value:
+        """Whether it is less, without sign, as a truth value."""
+        return self.machine.compare("ult", self, self._like(other))
+
+    def is_negative(self) -> Value:
+        """The top bit, as a truth value."""
+        return self.extract(self.bits - 1)
+
+    def extract(self, bit: int) -> Value:
+        """One bit, as a truth value."""
+        return (self >> bit).truncated(1) if bit else self.truncated(1)
+
+    def truncated(self, bits: int) -> Value:
+        """Its low bits."""
+        return self if bits == self.bits else self.machine.resize("trunc", self, bits)
+
+    def zero_extended(self, bits: int) -> Value:
+        """As a wider number, with zeros above."""
+        return self if bits == self.bits else self.machine.resize("zext", self, bits)
+
+    def sign_extended(self, bits: int) -> Value:
+        """As a wider number, with its top bit above."""
+        return self if bits == self.bits else self.machine.resize("sext", self, bits)
+
+    def top_aligned(self) -> Value:
+        """Shifted so that its top bit is bit 63 of 64."""
+        return self if self.bits == 64 else self.zero_extended(64) << (64 - self.bits)
+
+    def _like(self, other: Value | int) -> Value:
+        return self.machine.constant(other, self.bits) if isinstance(other, int) else other
+
+
+class Machine(ABC):
+    """What the semantics of one instruction are written over; see the package.
+
+    Attributes:
+        instruction: The one being translated.
+        here: Its offset in the code segment.
+        place: The linear address of its memory operand, once somebody asked for it.
+    """
+
+    instruction: Instruction
+    here: int
+    place: Value | None
+
+    # -- numbers -----------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def constant(self, number: int, bits: int) -> Value:
+        """Return a number that is known now."""
+
+    @abstractmethod
+    def operate(self, name: str, first: Value, second: Value) -> Value:
+        """Return ``first`` op ``second``, of one width: add, sub, mul, and, or, xor, shl, shr, sar, div, rem."""
+
+    @abstractmethod
+    def compare(self, name: str, first: Value, second: Value) -> Value:
+        """Return a truth value: eq, ult."""
+
+    @abstractmethod
+    def resize(self, name: str, value: Value, bits: int) -> Value:
+        """Return ``value`` with another width: trunc, zext, sext."""
+
+    @abstractmethod
+    def select(self, condition: Value, yes: Value, no: Value) -> Value:
+        """Return ``yes`` where the truth value holds, else ``no``; both are computed."""
+
+    @abstractmethod
+    def count_ones(self, value: Value) -> Value:
+        """Return how many bits are set, as wide as ``value``."""
+
+    @abstractmethod
+    def bit_length(self, value: Value) -> Value:
+        """Return the number of the highest set bit plus one, as wide as ``value``; 0 for 0."""
+
+    @abstractmethod
+    def name(self, value: Value) -> Value:
+        """Keep ``value``, so that using it twice does not compute it twice."""
+
+    # -- state -------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def slot(self, number: int) -> Value:
+        """Return a slot of the state."""
+
+    @abstractmethod
+    def set_slot(self, number: int, value: Value) -> None:
+        """Set one; nothing may fault afterwards."""
+
+    @abstractmethod
+    def load(self, address: Value, bits: int) -> Value:
+        """Read memory at a linear address."""
+
+    @abstractmethod
+    def store(self, address: Value, value: Value) -> None:
+        """Write memory at a linear address."""
+
+    @abstractmethod
+    def fault_if(self, condition: Value, vector: int) -> None:
+        """Raise an exception without an error code, leaving everything as it was before the instruction."""
+
+    @abstractmethod
+    def jump(self, target: Value) -> None:
+        """End the block at a linear address that is known when it runs."""
+
+    @abstractmethod
+    def branch(self, condition: Value, taken: int, otherwise: int) -> None:
+        """End the block at one of two offsets in the code segment."""
+
+    # -- registers, built on slots -----------------------------------------------------------------------
+
+    def register(self, number: int, bits: int, *, high: bool = False) -> Value:
+        """Return a general register, or the part of it that has ``bits`` bits."""
+        whole = self.slot(number)
+        return ((whole >> 8) if high else whole).truncated(bits)
+
+    def set_register(self, number: int, value: Value, *, high: bool = False) -> None:
+        """Set one: 32 bits clear those above, 8 and 16 leave them."""
+        bits = value.bits
+        if bits < 32:
+            shift = 8 if high else 0
+            kept = self.slot(number) & ~((1 << bits) - 1 << shift)
+            value = kept | (value.zero_extended(64) << shift if shift else value.zero_extended(64))
+        self.set_slot(number, value.zero_extended(64))
+
+    # -- flags, built on slots ---------------------------------------------------------------------------
+
+    def set_flags(self, result: Value, carries: Value) -> None:
+        """Set all arithmetic flags from a result and the carries out of each of its bits."""
+        bits = result.bits
+        self.set_slot(state.RES, result.top_aligned())
+        self.set_slot(state.COUT, carries & ~3 if bits == 64 else carries.top_aligned())
+        self.set_slot(state.SHIFT, self.constant(64 - bits, 64))
+
+    def set_carry(self, carry: Value) -> None:
+        """Set CF and leave the other flags; OF is the difference to the carry below."""
+        overflow = self.overflow()
+        low = self.slot(state.COUT) & (1 << 62) - 1
+        high = carry.zero_extended(64) << 63 | (carry ^ overflow).zero_extended(64) << 62
+        self.set_slot(state.COUT, low | high)
+
+    def carry(self) -> Value:
+        """CF."""
+        return self.slot(state.COUT).is_negative()
+
+    def overflow(self) -> Value:
+        """OF."""
+        carries = self.slot(state.COUT)
+        return (carries ^ carries << 1).is_negative()
+
+    def sign(self) -> Value:
+        """SF."""
+        return self.slot(state.RES).is_negative() ^ self.slot(state.COUT).truncated(1)
+
+    def zero(self) -> Value:
+        """ZF."""
+        return self.slot(state.RES).equals(0)
+
+    def parity(self) -> Value:
+        """PF."""
+        low = (self.slot(state.RES) >> self.slot(state.SHIFT)) & 0xFF
+        return ~(self.count_ones(low).truncated(1) ^ self.slot(state.COUT).extract(1))
+
+    def condition(self, code: int) -> Value:
+        """One of the sixteen conditions, in the order of their codes."""
+        told = (
+            self.overflow,
+            self.carry,
+            self.zero,
+            lambda: self.carry() | self.zero(),
+            self.sign,
+            self.parity,
+            lambda: self.sign() ^ self.overflow(),
+            lambda: (self.sign() ^ self.overflow()) | self.zero(),
+        )[code >> 1]()
+        return ~told if code & 1 else told

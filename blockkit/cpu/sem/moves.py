@@ -1,0 +1,160 @@
+"""Moving data, on the stack too (SDM volume 1, 7.3.1)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from blockkit.cpu import state
+from blockkit.cpu.sem.operands import address, get, offset, put, size_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from blockkit.cpu.sem.machine import Machine, Value
+
+
+def mov(m: Machine) -> None:
+    """MOV between general registers, memory and immediates."""
+    put(m, 0, get(m, 1))
+
+
+def movzx(m: Machine) -> None:
+    """MOVZX."""
+    put(m, 0, get(m, 1).zero_extended(size_of(m, 0)))
+
+
+def movsx(m: Machine) -> None:
+    """MOVSX and MOVSXD."""
+    put(m, 0, get(m, 1).sign_extended(size_of(m, 0)))
+
+
+def lea(m: Machine) -> None:
+    """LEA: the offset without the base of a segment, cut to the operand size."""
+    put(m, 0, offset(m).truncated(size_of(m, 0)))
+
+
+def xchg(m: Machine) -> None:
+    """XCHG."""
+    a, b = m.name(get(m, 0)), m.name(get(m, 1))
+    put(m, 0, b)
+    put(m, 1, a)
+
+
+def bswap(m: Machine) -> None:
+    """BSWAP: of 16 bits it is undefined."""
+    a = get(m, 0)
+    size = a.bits // 8
+    if size == 2:
+        # Undefined; processors clear it.
+        put(m, 0, m.constant(0, 16))
+        return
+    total = m.constant(0, a.bits)
+    for index in range(size):
+        total = total | ((a >> 8 * index if index else a) & 0xFF) << 8 * (size - 1 - index)
+    put(m, 0, total)
+
+
+def movbe(m: Machine) -> None:
+    """MOVBE: the bytes in reverse."""
+    a = get(m, 1)
+    size = a.bits // 8
+    total = m.constant(0, a.bits)
+    for index in range(size):
+        total = total | ((a >> 8 * index if index else a) & 0xFF) << 8 * (size - 1 - index)
+    put(m, 0, total)
+
+
+def widen_accumulator(m: Machine) -> None:
+    """CBW, CWDE and CDQE."""
+    bits = m.instruction.operand_size * 8
+    m.set_register(state.RAX, m.register(state.RAX, bits // 2).sign_extended(bits))
+
+
+def widen_into_rdx(m: Machine) -> None:
+    """CWD, CDQ and CQO."""
+    bits = m.instruction.operand_size * 8
+    m.set_register(state.RDX, m.register(state.RAX, bits).arithmetic_shift(bits - 1))
+
+
+def cmov(code: int) -> Callable[[Machine], None]:
+    """CMOVcc: the source is read, and a destination of 32 bits extended, whatever the condition."""
+
+    def move(m: Machine) -> None:
+        new = get(m, 1)
+        put(m, 0, m.select(m.condition(code), new, get(m, 0)))
+
+    return move
+
+
+def setcc(code: int) -> Callable[[Machine], None]:
+    """SETcc."""
+    return lambda m: put(m, 0, m.condition(code).zero_extended(8))
+
+
+def push(m: Machine) -> None:
+    """PUSH: an immediate is extended to the operand size."""
+    bits = m.instruction.operand_size * 8
+    value = get(m, 0)
+    push_value(m, value.sign_extended(bits) if value.bits < bits else value)
+
+
+def push_value(m: Machine, value: Value) -> None:
+    """Store ``value`` below the top of the stack; a fault leaves rSP alone."""
+    top = m.name(m.slot(state.RSP) - value.bits // 8)
+    m.store(top, value)
+    m.set_slot(state.RSP, top)
+
+
+def pop(m: Machine) -> None:
+    """POP: a destination in memory is found with rSP as it is afterwards; a fault leaves rSP alone."""
+    found = m.instruction
+    size = found.operand_size
+    old = m.name(m.slot(state.RSP))
+    value = m.name(m.load(old, size * 8))
+    if found.is_memory:
+        if found.base == state.RSP:
+            m.place = m.name(address(m) + size)
+        put(m, 0, value)
+        m.set_slot(state.RSP, old + size)
+    else:
+        # In this order: POP of rSP itself leaves what was read.
+        m.set_slot(state.RSP, old + size)
+        put(m, 0, value)
+
+
+def leave(m: Machine) -> None:
+    """LEAVE."""
+    bits = m.instruction.operand_size * 8
+    frame = m.name(m.slot(state.RBP))
+    value = m.name(m.load(frame, bits))
+    m.set_slot(state.RSP, frame + bits // 8)
+    m.set_register(state.RBP, value)
+
+
+def nop(m: Machine) -> None:
+    """NOP, and hints."""
+
+
+def clear_direction(m: Machine) -> None:
+    """CLD."""
+    m.set_slot(state.SYSTEM_FLAGS, m.slot(state.SYSTEM_FLAGS) & ~state.DF)
+
+
+def set_direction(m: Machine) -> None:
+    """STD."""
+    m.set_slot(state.SYSTEM_FLAGS, m.slot(state.SYSTEM_FLAGS) | state.DF)
+
+
+def clear_carry(m: Machine) -> None:
+    """CLC."""
+    m.set_carry(m.constant(0, 1))
+
+
+def set_carry(m: Machine) -> None:
+    """STC."""
+    m.set_carry(m.constant(1, 1))
+
+
+def complement_carry(m: Machine) -> None:
+    """CMC."""
+    m.set_carry(~m.carry())

@@ -37,9 +37,7 @@ class ConvertRequest(Frozen):
         compress: ``-c``: store clusters compressed.
         sparse_size: ``-S``: runs of this many zero bytes are not written; 0 allocates everything.
         create: False with ``-n``: the target exists and keeps its size and options.
-        quiet: ``-q``: no warnings.
         workers: ``-m``: requests in flight, 1 to 16; None lets the engine choose.
-        out_of_order: ``-W``: the target may be written in any order.
         copy_offload: ``-C``: let the host copy ranges by itself (copy_file_range).
         rate_limit: ``-r``: bytes per second; 0 is no limit.
         backing_file: ``-B``: backing file of the target; only what differs from it is written.
@@ -63,9 +61,7 @@ class ConvertRequest(Frozen):
     compress: bool = False
     sparse_size: int = DEFAULT_SPARSE_SIZE
     create: bool = True
-    quiet: bool = False
     workers: int | None = None
-    out_of_order: bool = False
     copy_offload: bool = False
     rate_limit: int = 0
     backing_file: str | None = None

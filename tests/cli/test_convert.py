@@ -47,7 +47,7 @@ def requests(monkeypatch: pytest.MonkeyPatch) -> list[ConvertRequest]:
         ("-n --target-is-zero a b", {"create": False, "target_is_zero": True}),
         ("-n --target-image-opts a driver=raw,file.filename=b", {"target_image_opts": True}),
         ("--image-opts driver=raw,file.filename=a b", {"image_opts": True}),
-        ("-q -m 3 -W -r 10M a b", {"quiet": True, "workers": 3, "out_of_order": True, "rate_limit": 10 << 20}),
+        ("-q -m 3 -W -r 10M a b", {"workers": 3, "rate_limit": 10 << 20}),
         ("-C a b", {"copy_offload": True}),
         ("-t none -T directsync -U --salvage a b",
          {"target_cache": "none", "source_cache": "directsync", "force_share": True, "salvage": True}),

@@ -36,7 +36,13 @@ if TYPE_CHECKING:
 )
 @option("-n", "keep_target", is_flag=True, help="Write into an existing target.")
 @option("-m", "workers", type=click.IntRange(1, 16), help="Requests in flight.")
-@option("-W", "out_of_order", is_flag=True, help="The target may be written in any order.")
+@option(
+    "-W",
+    "in_any_order",
+    is_flag=True,
+    expose_value=False,
+    help="The target may be written in any order, as it is anyway.",
+)
 @option("-C", "copy_offload", is_flag=True, help="Let the host copy ranges by itself.")
 @option("-r", "rate_limit", type=SIZE, default=0, help="Bytes per second; no limit by default.")
 @option("-B", "backing_file", type=IMAGE, help="Backing file of the target; what it shows is not stored again.")
@@ -60,7 +66,6 @@ def command(
     sparse_size: int | None,
     keep_target: bool,
     workers: int | None,
-    out_of_order: bool,
     copy_offload: bool,
     rate_limit: int,
     backing_file: str | None,
@@ -111,9 +116,7 @@ def command(
         compress=compress,
         sparse_size=DEFAULT_SPARSE_SIZE if sparse_size is None else sparse_size,
         create=not keep_target,
-        quiet=quiet,
         workers=workers,
-        out_of_order=out_of_order,
         copy_offload=copy_offload,
         rate_limit=rate_limit,
         target_cache=target_cache,

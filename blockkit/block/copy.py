@@ -20,7 +20,7 @@ from blockkit.errors import BlockkitError, NodeIOError, UnsupportedOperationErro
 from blockkit.units import KiB, align_up
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from blockkit.block.chain import Located
     from blockkit.block.facets import Columns
@@ -140,10 +140,8 @@ class _Copier:
         skip_zero = plan.target_is_zero and not plan.over_backing and plan.sparse_size > 0
         at = self.start
         if skip_zero and self.source.read_only and isinstance(self.source, MapsInBulk) and not plan.salvage:
-            for part in self._columns(self.source.data_columns):
-                yield part
-                at = part[1]
-        for found in self._walk(at):
+            at = yield from self._columns(self.source.data_columns)
+        for found in self._walk(at) if at < self.end else ():
             kind, length = found.kind, found.length
             is_data = kind is Kind.DATA or kind is Kind.ENCODED
             if not is_data and (skip_zero or (kind is Kind.UNALLOCATED and self._inherits(found.offset))):
@@ -151,8 +149,8 @@ class _Copier:
             else:
                 yield found.offset, found.offset + length, is_data, None, 0
 
-    def _columns(self, data_columns: Callable[[int, int], Columns | None]) -> Iterator[_Part]:
-        """Yield the runs of data as far as the source tells them a table at a time.
+    def _columns(self, data_columns: Callable[[int, int], Columns | None]) -> Generator[_Part, None, int]:
+        """Yield the runs of data as far as the source tells them a table at a time; return how far that is.
 
         The source is only read, so what its tables say stays true, and the data can be read where it lies.
         """
@@ -161,13 +159,16 @@ class _Copier:
         while at < self.end:
             columns = data_columns(at, self.end)
             if columns is None:
-                return
+                break
             at, starts, lengths, targets = columns
             for start, length, target in zip(starts, lengths, targets, strict=True):
                 if start > told:
                     self.plan.advance(start - told)
                 told = start + length
                 yield start, told, _DATA, file, target
+        if at > told:
+            self.plan.advance(at - told)
+        return at
 
     def _walk(self, start: int) -> Iterator[Located]:
         """Yield how the source is stored from ``start`` on, with salvage whatever its tables hold."""
@@ -391,9 +392,16 @@ class _Copier:
         if position < stop:
             self._fill_gap(position, stop, view[position - base :])
         size = self.target.size
+        low, high = self.start + shift, self.end + shift
         for at in range(0, len(view), unit):
             cluster = view[at : at + unit]
             goal = base + at + shift
+            if goal < low or high < min(goal + unit, size):
+                # The rest of the cluster is not ours to write.
+                inside = cluster[max(0, low - goal) : high - goal]
+                if not (is_zero(inside) and self.plan.target_is_zero):
+                    self.target.write(max(low, goal), inside)
+                continue
             if self.grain and is_zero(cluster):
                 if not self.plan.target_is_zero or self.target.backing is not None:
                     self.target.zero(goal, min(unit, size - goal))

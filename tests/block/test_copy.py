@@ -36,7 +36,7 @@ def fill(path: Path, cluster: int, runs: list[tuple[str, int, int]]) -> None:
                 node.write(start, os.urandom(length) if kind == "data" else bytes(length))
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(
     runs=RUNS,
     clusters=st.tuples(st.sampled_from([512, 4096, 65536]), st.sampled_from([0, 512, 4096, 65536])),
@@ -96,3 +96,21 @@ def test_a_source_that_maps_in_bulk_is_not_mapped_again(tmp_path: Path, monkeypa
             patch.setattr(type(source), "_read", None)
             copy(source, target, CopyPlan(target_is_zero=True))
         assert target.read(0, SIZE) == expected
+
+
+@settings(deadline=None)
+@given(start=st.integers(0, 200_000), length=st.integers(1, 200_000), goal=st.integers(0, 200_000))
+def test_compressed_clusters_keep_what_lies_beside_the_range(start: int, length: int, goal: int) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        create_image(Path(name, "a.qcow2"), "qcow2", 400_000)
+        create_image(Path(name, "b.qcow2"), "qcow2", 400_384)
+        with (
+            open_image(Path(name, "a.qcow2"), read_only=False) as source,
+            open_image(Path(name, "b.qcow2"), read_only=False) as target,
+        ):
+            source.write(0, b"new." * 50_000)
+            before = b"old!" * 100_096
+            target.write(0, before)
+            copy(source, target, CopyPlan(compressed=True), source_offset=start, length=length, target_offset=goal)
+            new = source.read(start, length)
+            assert target.read(0, target.size) == before[:goal] + new + before[goal + length :]

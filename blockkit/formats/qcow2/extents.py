@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from blockkit.block.node import Extent, Kind
 from blockkit.errors import CorruptImageError
-from blockkit.formats.qcow2.schema import COMPRESSED, OFFSET_MASK
+from blockkit.formats.qcow2.schema import COMPRESSED, COPIED, OFFSET_MASK
 
 if TYPE_CHECKING:
     from array import array
@@ -62,6 +62,8 @@ def table_extents(
         at = base + (index << cluster_bits)
         target = entry & OFFSET_MASK
         if not entry & special:
+            if entry == COPIED:
+                continue  # nothing, which nobody shares
             if target & mask or not target:
                 raise _bad(entry, index, table_offset).in_image(node.filename)
             if kind is data_kind and at == run_end and target == place_end:
@@ -114,7 +116,7 @@ def table_columns(
     values = list(filter(None, part))
     if not values:
         return [], [], []
-    if reduce(or_, values) & (special | OFFSET_MASK & (size - 1)) or min(values) & OFFSET_MASK == 0:
+    if reduce(or_, values) & (special | OFFSET_MASK & (size - 1)):
         return None
     begin = base + (first << cluster_bits)
     places = [begin + place for place in compress(_places(len(entries), cluster_bits), part)]
@@ -125,6 +127,9 @@ def table_columns(
     ]
     starts = [places[0], *[places[index] for index in breaks]]
     targets = [value & OFFSET_MASK for value in (values[0], *[values[index] for index in breaks])]
+    if 0 in targets:
+        # One without an offset begins a run: it cannot follow the last cluster there is.
+        return None
     ends = [*[places[index - 1] for index in breaks], places[-1]]
     if starts[0] < start:
         targets[0] += start - starts[0]

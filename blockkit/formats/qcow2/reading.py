@@ -16,7 +16,7 @@ from blockkit.formats.qcow2.codecs import Codec, codec_for
 from blockkit.formats.qcow2.extents import table_columns, table_extents
 from blockkit.formats.qcow2.header import read_header
 from blockkit.formats.qcow2.metadata import Metadata
-from blockkit.formats.qcow2.schema import COMPRESSED, MAX_HOST_OFFSET, OFFSET_MASK, ZERO
+from blockkit.formats.qcow2.schema import COMPRESSED, COPIED, MAX_HOST_OFFSET, OFFSET_MASK, ZERO
 
 if TYPE_CHECKING:
     from array import array
@@ -181,7 +181,7 @@ class Qcow2Reader(FormatNode):
                         index += 1
                         room += step
                 return Extent(offset, room if room < length else length, Kind.DATA, self.data, host + within)
-            if entry:
+            if entry & ~COPIED:
                 raise self._bad_entry(table, index, "neither data nor empty")
             return Extent(offset, min(length, self._run(entries, index, room, length)), Kind.UNALLOCATED)
         if entry & COMPRESSED:
@@ -194,12 +194,13 @@ class Qcow2Reader(FormatNode):
         return Extent(offset, min(length, room), Kind.ZERO, self.data, host + within)
 
     def read(self, offset: int, length: int) -> bytes:
-        # The way of small requests: one plain cluster, without an Extent in between.
+        # The way of small requests: one plain cluster, without an Extent in between. Whatever is looked at after the
+        # generation was taken is stale only if that has changed at the end.
+        generation = self._generation
         cluster = offset >> self._bits
         table = self._tables.get(cluster >> self._l2_bits)
         within = offset & self._cluster_mask
         if table is not None and 0 < length <= self._cluster_size - within and offset + length <= self.size:
-            generation = self._generation
             entry = table.entries[cluster & self._l2_mask]
             if not entry & self._unusual and (host := entry & OFFSET_MASK):
                 table.used = True
@@ -268,6 +269,9 @@ class Qcow2Reader(FormatNode):
         table = self._tables.get(l1_index) or self._load_table(l1_index)
         stop = min(end, (l1_index + 1) << span_bits)
         if table is None:
+            l1 = self._mapping.l1
+            while stop < end and not l1[stop >> span_bits]:
+                stop = min(end, stop + (1 << span_bits))
             return stop, [], [], []
         base = l1_index << span_bits
         columns = table_columns(table.entries, base, offset, stop, cluster_bits=self._bits, special=self._special)

@@ -58,8 +58,11 @@ class Qcow2Writer(Qcow2Reader):
             # From here on nobody takes the cluster away, or changes its entry.
             try:
                 l1_index = cluster >> self._l2_bits
+                l1 = self._mapping.l1
+                # In this order: a table that is copied because it is shared is there before its L1 entry says so.
+                ours = l1_index < len(l1) and l1[l1_index] & COPIED
                 table = self._tables.get(l1_index)
-                if table is not None:
+                if ours and table is not None:
                     entry = table.entries[cluster & self._l2_mask]
                     metadata = self.metadata
                     if (
@@ -67,7 +70,6 @@ class Qcow2Writer(Qcow2Reader):
                         and (host := entry & OFFSET_MASK)
                         and metadata.armed
                         and offset + length <= self._reach
-                        and self._mapping.l1[l1_index] & COPIED
                         and host >> self._bits not in metadata.overlap
                     ):
                         self.data.push_bytes(host + within, data, length)
@@ -90,7 +92,7 @@ class Qcow2Writer(Qcow2Reader):
                 table = self._tables.get(l1_index) or self._mapping.load(l1_index)
                 if table is not None and self._mapping.l1[l1_index] & COPIED:
                     entry = table.entries[index]
-                    if entry & COPIED and not entry & self._special:
+                    if entry & COPIED and entry & OFFSET_MASK and not entry & self._special:
                         place = self._in_place(table, index, cluster, within, length)
                     else:
                         place = self._fresh(table, index, cluster, within, length)

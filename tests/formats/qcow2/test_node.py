@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
+from blockkit.block.copy import CopyPlan, copy
+from blockkit.block.graph import create_image, open_image
 from blockkit.block.report import Repair
 from blockkit.errors import CorruptImageError, NodeIOError, UnsupportedOperationError, UsageError
 from blockkit.formats.qcow2.header import read_header
@@ -122,3 +124,58 @@ def test_without_its_backing_file_an_image_takes_no_writes_but_repairs(disk: Cal
     node.backing = MemoryNode(b"b" * CLUSTER * 4)
     node.write(10, b"x")
     assert node.read(0, CLUSTER) == b"b" * 10 + b"x" + b"b" * (CLUSTER - 11)
+
+
+def test_an_entry_that_is_ours_and_nowhere_is_nothing(tmp_path, qemu_img):
+    """COPIED without an offset: every reader takes it for an empty entry, and the first write fills it."""
+    path, target = tmp_path / "a.qcow2", tmp_path / "b.qcow2"
+    create_image(path, "qcow2", 1 << 20)
+    with open_image(path, read_only=False) as node:
+        node.write(0, b"a" * 65536)
+        node.write(3 << 16, b"b" * 65536)
+        node.flush()
+        table = node.metadata.mapping.load(0).offset
+    with path.open("r+b") as file:
+        file.seek(table + 8)
+        file.write((1 << 63).to_bytes(8, "big"))
+    expected = b"a" * 65536 + bytes(131072) + b"b" * 65536
+    qemu_img("check", path)
+    create_image(target, "qcow2", 1 << 20)
+    with open_image(path) as node, open_image(target, read_only=False) as copied:
+        assert node.read(0, 1 << 18) == expected
+        assert node.data_columns(0, 1 << 20) is None
+        assert [extent.length >> 16 for extent in node.extents(0, 1 << 20)] == [1, 2, 1, 12]
+        copy(node, copied, CopyPlan(target_is_zero=True))
+        assert copied.read(0, 1 << 18) == expected
+    with open_image(path, read_only=False) as node:
+        node.write((1 << 16) + 5, b"x")
+        assert node.read(1 << 16, 8) == bytes(5) + b"x\0\0"
+    qemu_img("check", path)
+
+
+def test_a_table_that_was_looked_up_before_its_clusters_were_freed_is_not_believed(tmp_path):
+    """Between the lookup and the read another thread frees the cluster, and somebody else's data goes there."""
+    path = tmp_path / "a.qcow2"
+    create_image(path, "qcow2", 1 << 20, options={"cluster_size": "512"})
+    node = open_image({"driver": "qcow2", "file": str(path), "cache_size": 2048}, read_only=False)
+    span = 32 << 10
+    for start in range(0, 1 << 20, span):
+        node.write(start, b"A" * 512)
+    node.flush()
+    node.read(0, 512)
+    tables = node._tables
+
+    class Interrupted:
+        def get(self, key):
+            table, node._tables = tables.get(key), tables
+            for other in range(1, 9):
+                node.read(other * span, 512)
+            node.discard(0, 512)
+            node.flush()
+            node.write(9 * span + 1536, b"B" * 512)
+            node.flush()
+            return table
+
+    node._tables = Interrupted()
+    assert node.read(0, 512) == bytes(512)
+    node.close()

@@ -7,6 +7,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from blockkit.block.node import Extent, Kind, Node
+from blockkit.units import SECTOR, align_up
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,7 +24,7 @@ class ConcatNode(Node):
 
     def __init__(self, parts: Sequence[Node]) -> None:
         self._parts = list(parts)
-        self._starts = list(accumulate((part.size for part in parts), initial=0))
+        self._starts = list(accumulate((align_up(part.size, SECTOR) for part in parts), initial=0))
         self.filename = ", ".join(part.filename for part in parts)
 
     @property
@@ -38,5 +39,7 @@ class ConcatNode(Node):
         # The last part that starts here: empty ones before it hold nothing.
         number = bisect_right(self._starts, offset) - 1
         start = self._starts[number]
-        room = self._starts[number + 1] - offset
-        return Extent(offset, min(length, room), Kind.DATA, self._parts[number], offset - start)
+        part, inside = self._parts[number], offset - start
+        if inside >= part.size:
+            return Extent(offset, min(length, self._starts[number + 1] - offset), Kind.ZERO)
+        return Extent(offset, min(length, part.size - inside), Kind.DATA, part, inside)

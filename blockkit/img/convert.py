@@ -173,14 +173,7 @@ def _to_image(request: ConvertRequest, source: Node, result: ConvertResult) -> N
             )
             place.overwritten = True
             copy(source, target, plan)
-            _clear_tail(target, source.size, fresh=fresh and target.backing is None)
         target.flush()
-
-
-def _clear_tail(target: Node, start: int, *, fresh: bool) -> None:
-    """Zero what an existing, larger target holds behind the end of the source."""
-    if start < target.size and not fresh:
-        target.zero(start, target.size - start)
 
 
 @contextmanager
@@ -354,7 +347,9 @@ def _fill(
     """Copy a stream to ``target`` piece by piece."""
     from blockkit.block.memory import BufferNode
 
-    buffer = memoryview(bytearray(_PIECE))
+    # Whole compressed clusters at once, however large they are.
+    unit = target.compressed_cluster_size if isinstance(target, WritesCompressed) else 1
+    buffer = memoryview(bytearray(align_up(_PIECE, unit)))
     fresh = grow or request.target_is_zero
     plan = CopyPlan(sparse_size=request.sparse_size, target_is_zero=fresh, compressed=request.compress, workers=1)
     done = 0

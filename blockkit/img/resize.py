@@ -40,7 +40,7 @@ class NewSize(NamedTuple):
             OptionError: nothing would be left.
         """
         new = {"": self.amount, "+": size + self.amount, "-": size - self.amount}[self.sign]
-        if new < 0 or (self.sign and not new):
+        if new <= 0:
             raise OptionError(f"a disk of {size} bytes cannot lose {self.amount}; something must be left")
         return new
 

@@ -11,9 +11,14 @@ import click
 _EMPTY: Final = re.compile(r"^( *)(.*)(\[\]|\{\})(,?)$", re.MULTILINE)
 
 
+def valid(text: str) -> str:
+    """Return ``text`` with U+FFFD for the bytes of file names that are no UTF-8: JSON has no others."""
+    return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
 def print_json(value: object) -> None:
     """Print ``value`` with four spaces of indentation; what is empty takes two lines, as in qemu-img."""
     import json
 
-    text = json.dumps(value, indent=4, ensure_ascii=False)
+    text = valid(json.dumps(value, indent=4, ensure_ascii=False))
     click.echo(_EMPTY.sub(lambda m: f"{m[1]}{m[2]}{m[3][0]}\n{m[1]}{m[3][1]}{m[4]}", text))

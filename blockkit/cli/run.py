@@ -22,15 +22,18 @@ if TYPE_CHECKING:
 INTERRUPTED: Final = 130
 #: What a shell reports of a program that wrote to a closed pipe.
 PIPE_CLOSED: Final = 141
-#: What a shell reports of a program that SIGTERM ended.
-TERMINATED: Final = 143
+#: What a shell reports of a program that a signal ended, less the signal's number.
+_ENDED_BY: Final = 128
+#: Signals after which what was begun is undone; SIGHUP comes when a terminal goes away.
+_ENDING: Final = (signal.SIGTERM, signal.SIGHUP)
 
 
 class Terminated(SystemExit):
-    """SIGTERM arrived: what was begun is undone, as after an interrupt."""
+    """A signal to end arrived: what was begun is undone, as after an interrupt."""
 
-    def __init__(self) -> None:
-        super().__init__(TERMINATED)
+    def __init__(self, number: int) -> None:
+        super().__init__(_ENDED_BY + number)
+        self.exit_code = _ENDED_BY + number
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -52,7 +55,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
     except Terminated as error:
         _complain(_with_notes("terminated", error))
-        return TERMINATED
+        return error.exit_code
     except BrokenPipeError:
         _drop_output()
         return PIPE_CLOSED  # whoever read our output has seen enough
@@ -84,20 +87,24 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 @contextmanager
 def _ending_well() -> Iterator[None]:
-    """Let SIGTERM end the body with :class:`Terminated`, unless it is ignored; another one does not disturb that."""
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) == signal.SIG_IGN:
+    """Let SIGTERM and SIGHUP end the body with :class:`Terminated`, unless ignored; others do not disturb that."""
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    def end(_number: int, _frame: FrameType | None) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        raise Terminated
+    def end(number: int, _frame: FrameType | None) -> None:
+        for each in before:
+            signal.signal(each, signal.SIG_IGN)
+        raise Terminated(number)
 
-    before = signal.signal(signal.SIGTERM, end)
+    before = {each: signal.getsignal(each) for each in _ENDING if signal.getsignal(each) != signal.SIG_IGN}
+    for each in before:
+        signal.signal(each, end)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 def _drop_output() -> bool:

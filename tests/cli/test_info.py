@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from typing import TYPE_CHECKING
 
@@ -103,7 +104,11 @@ def test_a_name_that_is_not_utf_8_is_told_all_the_same(tmp_path: Path, process: 
     path = os.fsencode(tmp_path) + b"/\xff.raw"
     with open(path, "wb") as file:
         file.truncate(512)
-    child = process("img", "info", "--output", "json", os.fsdecode(path))
+    child = process("img", "info", os.fsdecode(path))
     out, err = child.communicate(timeout=60)
     assert child.returncode == 0, err
     assert b"\xff.raw" in out
+    child = process("img", "info", "--output", "json", os.fsdecode(path))
+    out, err = child.communicate(timeout=60)
+    assert child.returncode == 0, err
+    assert json.loads(out)["filename"].endswith("/\ufffd.raw")

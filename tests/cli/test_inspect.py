@@ -46,6 +46,9 @@ def test_structures_are_chosen_by_a_word_of_their_name(image: Path, img: Callabl
     chosen = {one["name"] for one in img("inspect", "--output", "json", image, "feature").json}
     assert chosen == {name for name in everything if "feature" in name}
     assert img("inspect", "--output", "json", image, "nothing of the kind").json == []
+    result = img("inspect", image, "nothing of the kind")
+    assert result.code == 2
+    assert "'nothing of the kind'" in result.err
 
 
 def test_a_raw_image_has_no_structures(tmp_path: Path, img: Callable) -> None:

@@ -206,7 +206,8 @@ def test_colours_are_for_terminals_that_want_them(tmp_path: Path, environment: d
 
 
 @pytest.mark.parametrize(
-    ("number", "code", "word"), [(signal.SIGINT, 130, b"interrupted"), (signal.SIGTERM, 143, b"terminated")]
+    ("number", "code", "word"),
+    [(signal.SIGINT, 130, b"interrupted"), (signal.SIGTERM, 143, b"terminated"), (signal.SIGHUP, 129, b"terminated")],
 )
 def test_a_signal_leaves_no_new_target_and_tells_of_an_old_one(
     number: int, code: int, word: bytes, tmp_path: Path, process: Callable

@@ -9,6 +9,7 @@ import click
 
 from blockkit.cli.command import ImageCommand
 from blockkit.cli.images import open_named
+from blockkit.cli.output import valid
 from blockkit.cli.parameters import format_option, image_argument, opening, output_option
 from blockkit.cli.terminal import BOLD, CYAN, paint
 
@@ -51,7 +52,16 @@ def command(
         if output == "json":
             _print_json(found)
         else:
-            _print_tables(found)
+            _print_tables(_at_least_one(found, structures))
+
+
+def _at_least_one(found: Iterator[Structure], names: tuple[str, ...]) -> Iterator[Structure]:
+    """Pass structures on; it is an error if none has any of ``names``."""
+    one = next(found, None)
+    if one is None:
+        raise click.UsageError(f"no structure of the image is called {' or '.join(map(repr, names))}")
+    yield one
+    yield from found
 
 
 def _print_json(found: Iterator[Structure]) -> None:
@@ -61,7 +71,7 @@ def _print_json(found: Iterator[Structure]) -> None:
 
     separator = "[\n"
     for structure in found:
-        sys.stdout.write(separator + json.dumps(as_json(structure), ensure_ascii=False))
+        sys.stdout.write(separator + valid(json.dumps(as_json(structure), ensure_ascii=False)))
         separator = ",\n"
     sys.stdout.write("[]\n" if separator == "[\n" else "\n]\n")
 

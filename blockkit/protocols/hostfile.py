@@ -271,7 +271,7 @@ class HostFile(ProtocolNode):
             self._store_direct(self._direct, offset, end, buffers, flags)
             return
         try:
-            if flags or end - offset <= _WRITE or offset % _WRITE:
+            if flags or self._mode.sync or end - offset <= _WRITE or offset % _WRITE:
                 write_fully(self._fd, offset, buffers, flags)
             else:
                 write_in_pieces(self._fd, offset, buffers, _WRITE)

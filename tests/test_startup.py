@@ -64,3 +64,19 @@ def test_what_stands_in_for_a_delayed_name_does_what_the_name_does():
         "assert type(platform).__name__ == 'module'\n"
     )
     subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, check=True)
+
+
+def test_a_delayed_module_is_whole_to_whoever_looks_inside():
+    program = (
+        "from blockkit.cli import startup\n"
+        "startup.delay_imports()\n"
+        "from traceback import *\n"
+        "assert callable(print_exc)\n"
+        "import textwrap, pickle, hashlib\n"
+        "assert 'dedent' in textwrap.__all__\n"
+        "assert 'dumps' in dir(pickle)\n"
+        "hashlib.sha256 = 'mine'\n"
+        "assert callable(hashlib.md5)\n"
+        "assert hashlib.sha256 == 'mine'\n"
+    )
+    subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, check=True)

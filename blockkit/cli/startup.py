@@ -26,6 +26,9 @@ _NAMED_BY_CLICK: Final = frozenset(
     (("uuid", "UUID"), ("datetime", "datetime"), ("gettext", "gettext"), ("gettext", "ngettext"))
 )
 
+#: What is looked up in modules by whoever imports them, and is not worth executing one.
+_OF_IMPORTS: Final = frozenset(("__path__", "__file__", "__cached__", "__wrapped__"))
+
 _lock = threading.RLock()
 
 
@@ -44,20 +47,34 @@ class Delayed(ModuleType):
 
     def __getattr__(self, name: str) -> object:
         spec = self.__spec__
-        if name.startswith("__") or spec is None or spec.loader is None:
+        if name in _OF_IMPORTS or spec is None or spec.loader is None:
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
         if (self.__name__, name) in _NAMED_BY_CLICK and _asked_by_click():
             return StandIn(self.__name__, name)
         if (self.__name__, name) == ("platform", "system"):
             return _system  # construct asks while it is imported
+        self._execute()
+        value: object = getattr(self, name) if name in self.__dict__ else ModuleType.__getattribute__(self, name)
+        return value
+
+    def __setattr__(self, name: str, value: object) -> None:
+        # What somebody puts there must not be lost when the module is executed.
+        if not name.startswith("__"):
+            self._execute()
+        ModuleType.__setattr__(self, name, value)  # it may be a plain module by now
+
+    def __dir__(self) -> list[str]:
+        self._execute()
+        return sorted(self.__dict__)
+
+    def _execute(self) -> None:
+        spec = self.__spec__
         with _lock:
-            if self.__dict__.get("_delayed", True):
+            if self.__dict__.get("_delayed", True) and spec is not None and spec.loader is not None:
                 # Set first: names the module looks up in itself while it runs are really missing.
                 self.__dict__["_delayed"] = False
                 spec.loader.exec_module(self)
                 self.__class__ = ModuleType  # type: ignore[assignment]
-        value: object = getattr(self, name) if name in self.__dict__ else ModuleType.__getattribute__(self, name)
-        return value
 
 
 def _system() -> str:

@@ -212,6 +212,11 @@ def test_colours_are_for_terminals_that_want_them(tmp_path: Path, environment: d
 def test_a_signal_leaves_no_new_target_and_tells_of_an_old_one(
     number: int, code: int, word: bytes, tmp_path: Path, process: Callable
 ) -> None:
+    def heed() -> None:
+        """Undo what nohup and shells without job control have their children ignore."""
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
     source, old, link = tmp_path / "a.raw", tmp_path / "old.raw", tmp_path / "link"
     source.write_bytes(os.urandom(4 << 20))
     old.write_bytes(b"old" * 1000)
@@ -222,7 +227,7 @@ def test_a_signal_leaves_no_new_target_and_tells_of_an_old_one(
     ):
         child = process(
             "img", "convert", "--progress", "json", "-r", "1M", "-f", "raw", "-O", "qcow2", source, target,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+            preexec_fn=heed,
         )  # fmt: skip
         assert b'"state": "running"' in child.stderr.readline()
         child.send_signal(number)

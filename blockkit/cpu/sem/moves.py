@@ -41,27 +41,23 @@ def xchg(m: Machine) -> None:
 
 
 def bswap(m: Machine) -> None:
-    """BSWAP: of 16 bits it is undefined."""
+    """BSWAP: of 16 bits it is undefined, and processors clear it."""
     a = get(m, 0)
-    size = a.bits // 8
-    if size == 2:
-        # Undefined; processors clear it.
-        put(m, 0, m.constant(0, 16))
-        return
-    total = m.constant(0, a.bits)
-    for index in range(size):
-        total = total | ((a >> 8 * index if index else a) & 0xFF) << 8 * (size - 1 - index)
-    put(m, 0, total)
+    put(m, 0, _reversed(m, a) if a.bits > 16 else m.constant(0, 16))
 
 
 def movbe(m: Machine) -> None:
     """MOVBE: the bytes in reverse."""
-    a = get(m, 1)
+    put(m, 0, _reversed(m, get(m, 1)))
+
+
+def _reversed(m: Machine, a: Value) -> Value:
+    """Return the bytes of ``a`` in reverse."""
     size = a.bits // 8
     total = m.constant(0, a.bits)
     for index in range(size):
-        total = total | ((a >> 8 * index if index else a) & 0xFF) << 8 * (size - 1 - index)
-    put(m, 0, total)
+        total = total | (a >> 8 * index & 0xFF) << 8 * (size - 1 - index)
+    return total
 
 
 def widen_accumulator(m: Machine) -> None:

@@ -380,28 +380,21 @@ class _Copier:
         stop = align_up(parts[-1][1] + shift, unit) - shift
         view = buffer[: stop - base]
         position = base
+        held: set[int] = set()  # clusters that any part is in; the rest is not copied
         for part in parts:
             start, end, is_data = part[:3]
-            if start > position:
-                self._fill_gap(position, start, view[position - base : start - base])
+            self._fill_between(position, start, view, base)
             if is_data:
                 self._read(part, view[start - base : end - base])
             else:
                 zero_fill(view[start - base : end - base])
+            held.update(range((start - base) // unit, (end - 1 - base) // unit + 1))
             position = end
-        if position < stop:
-            self._fill_gap(position, stop, view[position - base :])
+        self._fill_between(position, stop, view, base)
         size = self.target.size
-        low, high = self.start + shift, self.end + shift
-        for at in range(0, len(view), unit):
-            cluster = view[at : at + unit]
-            goal = base + at + shift
-            if goal < low or high < min(goal + unit, size):
-                # The rest of the cluster is not ours to write.
-                inside = cluster[max(0, low - goal) : high - goal]
-                if not (is_zero(inside) and self.plan.target_is_zero):
-                    self.target.write(max(low, goal), inside)
-                continue
+        for number in sorted(held):
+            cluster = view[number * unit : (number + 1) * unit]
+            goal = base + number * unit + shift
             if self.grain and is_zero(cluster):
                 if not self.plan.target_is_zero or self.target.backing is not None:
                     self.target.zero(goal, min(unit, size - goal))
@@ -412,13 +405,27 @@ class _Copier:
             else:
                 target.write_compressed(goal, encoded)
 
+    def _fill_between(self, start: int, end: int, view: memoryview, base: int) -> None:
+        """Fill the rest of the cluster that ``start`` is in, and the beginning of the one that ``end`` is in."""
+        unit, shift = self.unit, self.shift
+        near = min(end, align_up(start + shift, unit) - shift)
+        far = max(near, (end + shift) // unit * unit - shift)
+        for low, high in ((start, near), (far, end)):
+            if low < high:
+                self._fill_gap(low, high, view[low - base : high - base])
+
     def _fill_gap(self, start: int, end: int, buf: memoryview) -> None:
-        """Fill what lies between the parts of a cluster: other source bytes, or zeros outside the source."""
+        """Fill a part of a compressed cluster that is not copied, and that the cluster must hold all the same."""
         zero_fill(buf)
         inside_start, inside_end = max(start, self.start), min(end, self.end)
         if self.plan.over_backing and inside_start < inside_end:
-            # Inherited from the backing: the compressed cluster must hold it all the same.
+            # Inherited from the backing.
             self._read_source(inside_start, buf[inside_start - start : inside_end - start])
+        # Outside the range that is copied, what the target holds already.
+        behind = self.target.size - self.shift
+        for low, high in ((start, min(end, self.start)), (max(start, self.end), min(end, behind))):
+            if low < high:
+                self.target.read_into(low + self.shift, buf[low - start : high - start])
 
 
 def _no_copy_range() -> frozenset[int]:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from blockkit.block.chain import locate
 from blockkit.block.copy import CopyPlan, copy
 from blockkit.block.facets import MapsInBulk
 from blockkit.block.graph import create_image, open_image
@@ -114,3 +115,20 @@ def test_compressed_clusters_keep_what_lies_beside_the_range(start: int, length:
             copy(source, target, CopyPlan(compressed=True), source_offset=start, length=length, target_offset=goal)
             new = source.read(start, length)
             assert target.read(0, target.size) == before[:goal] + new + before[goal + length :]
+
+
+def test_compressed_clusters_that_the_backing_file_supplies_are_not_stored_again(tmp_path: Path) -> None:
+    base, top, goal = (str(tmp_path / name) for name in ("base.qcow2", "top.qcow2", "goal.qcow2"))
+    create_image(base, "qcow2", SIZE)
+    with open_image(base, read_only=False) as node:
+        node.write(0, b"base" * (SIZE // 4))
+    for name in (top, goal):
+        create_image(name, "qcow2", SIZE, backing_file="base.qcow2", backing_format="qcow2")
+    with open_image(top, read_only=False) as node:
+        node.write(2 << 16, b"new")
+        node.write((9 << 16) + 5, b"new")
+    with open_image(top) as source, open_image(goal, read_only=False) as target:
+        copy(source, target, CopyPlan(target_is_zero=True, over_backing=True, compressed=True))
+        assert target.read(0, SIZE) == source.read(0, SIZE)
+        stored = [found.offset >> 16 for found in locate(target) if found.depth == 0]
+    assert stored == [2, 9]

@@ -225,3 +225,41 @@ def test_code_that_ends_inside_an_instruction_faults_when_it_gets_there() -> Non
     assert engine.executed == 1
     assert engine.state[state.RAX] == 2
     assert engine.state[state.RIP] == CODE + 3
+
+
+class Paged(Memory):
+    """Code on pages of four bytes, of which only the first ``pages`` are there."""
+
+    pages = 2
+
+    def fetch(self, address: int, size: int) -> bytes:
+        page = (address - CODE) // 4
+        if page >= self.pages:
+            raise Fault(PAGE_FAULT, 16)
+        return super().fetch(address, min(size, 4 - address % 4))
+
+
+def test_an_instruction_on_two_pages_is_fetched_whole() -> None:
+    engine = start(Paged(STACK, b"", bytes.fromhex("4801c8 48ffc3 90 90")), [1] * 16, state.ALWAYS)
+    assert engine.run(4) is Stop.BUDGET
+    assert engine.state[state.RAX] == engine.state[state.RBX] == 2
+
+
+def test_an_instruction_whose_second_page_is_missing_faults_there() -> None:
+    memory = Paged(STACK, b"", bytes.fromhex("4801c8 48ffc3"))
+    memory.pages = 1
+    engine = start(memory, [1] * 16, state.ALWAYS)
+    assert engine.run(2) is Stop.FAULT
+    assert engine.executed == 1
+    assert engine.run(1) is Stop.FAULT
+    assert engine.fault is not None
+    assert engine.fault.args == (PAGE_FAULT, 16)
+    assert engine.state[state.RIP] == CODE + 3
+    assert engine.state[state.RBX] == 1
+
+
+def test_an_instruction_that_is_too_long_is_a_protection_fault() -> None:
+    engine = start(Memory(STACK, b"", b"\x66" * 20), [0] * 16, state.ALWAYS)
+    assert engine.run(1) is Stop.FAULT
+    assert engine.fault is not None
+    assert engine.fault.args == (portable.PROTECTION, 0)

@@ -6,7 +6,14 @@ import enum
 from typing import TYPE_CHECKING, Final, Protocol
 
 from blockkit.cpu import state
-from blockkit.cpu.isa.decode import MAX_LENGTH, DecodeError, Instruction, TooLongError, decode
+from blockkit.cpu.isa.decode import (
+    MAX_LENGTH,
+    DecodeError,
+    Instruction,
+    TooLongError,
+    TruncatedError,
+    decode,
+)
 from blockkit.cpu.portable.source import PythonSource
 from blockkit.cpu.sem.table import ENDS, semantics
 
@@ -186,7 +193,7 @@ class Engine:
 
     def _decode(self, at: int) -> Instruction:
         try:
-            found = decode(self.memory.fetch(at, MAX_LENGTH), 64)
+            found = self._fetch(at)
         except TooLongError as error:
             raise Fault(PROTECTION, 0) from error
         except DecodeError as error:
@@ -194,3 +201,12 @@ class Engine:
         if semantics(found) is None:
             raise Fault(UNDEFINED)
         return found
+
+    def _fetch(self, at: int) -> Instruction:
+        """Return the instruction at an offset, going on to the next page, which may fault, only if it goes on there."""
+        code = self.memory.fetch(at, MAX_LENGTH)
+        while True:
+            try:
+                return decode(code, 64)
+            except TruncatedError:
+                code += self.memory.fetch(at + len(code) & (1 << 64) - 1, MAX_LENGTH - len(code))

@@ -13,7 +13,6 @@ from blockkit.block.filters.serial import SerialNode
 from blockkit.block.filters.trace import TraceNode
 from blockkit.block.opener import MAX_CHAIN
 from blockkit.block.policy import ImplicitPolicy
-from blockkit.block.probing import probe_bytes
 from blockkit.errors import (
     BlockkitError,
     FormatError,
@@ -356,12 +355,6 @@ def test_two_formats_that_are_equally_sure_are_an_error(monkeypatch: pytest.Monk
         assert node.driver == "qcow2"
 
 
-def test_whatever_nothing_else_recognises_is_raw() -> None:
-    for head in (b"", b"x", b"QFI\xfa".ljust(512), b"QFI\xfb\0\0\0\1".ljust(512, b"\0"), bytes(4096)):
-        assert probe_bytes(head, "x") == "raw"
-    assert probe_bytes(b"QFI\xfb\0\0\0\3".ljust(512, b"\0"), "x") == "qcow2"
-
-
 # -- chains -----------------------------------------------------------------------------------------------
 
 
@@ -701,25 +694,3 @@ def test_a_chain_made_by_qemu_is_read_here(qemu_img: Callable[..., str], qemu_io
     qemu_io("top.img", "write -P 0x22 4k 4k")
     with blockkit.open_image("top.img") as node:
         assert node.read(0, 1 << 20) == (b"\x11" * 4096 + b"\x22" * 4096).ljust(65536, b"\x11").ljust(1 << 20, b"\0")
-
-
-@pytest.mark.parametrize(
-    ("head", "name"),
-    [
-        (b"KDMV\1\0\0\0", "vmdk"),
-        (b"# Disk DescriptorFile\nversion=1", "vmdk"),
-        (b"<<< QEMU VM Virtual Disk Image >>>\n".ljust(64, b"\0") + b"\x7f\x10\xda\xbe", "vdi"),
-        (b"vhdxfile", "vhdx"),
-        (b"conectix", "vpc"),
-        (b"QED\0", "qed"),
-        (b"WithouFreSpacExt", "parallels"),
-        (b"LUKS\xba\xbe\0\1", "luks"),
-    ],
-)
-def test_the_container_of_a_format_nobody_opens_here_is_no_disk(head: bytes, name: str, tmp_path: Path) -> None:
-    path = tmp_path / "a.img"
-    path.write_bytes(head.ljust(4096, b"\0"))
-    with pytest.raises(FormatError, match=f"is a {name} image"):
-        blockkit.open_image(path)
-    with blockkit.open_image(path, format="raw") as node:
-        assert node.read(0, len(head)) == head

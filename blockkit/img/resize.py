@@ -41,7 +41,7 @@ class NewSize(NamedTuple):
         """
         new = {"": self.amount, "+": size + self.amount, "-": size - self.amount}[self.sign]
         if new <= 0:
-            raise OptionError(f"a disk of {size} bytes cannot lose {self.amount}; something must be left")
+            raise OptionError(f"the new size would be {new} bytes; something must be left of the {size} there are")
         return new
 
 

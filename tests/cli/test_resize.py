@@ -55,7 +55,9 @@ def test_a_disk_grows_and_shrinks(
         qemu_img("check", path)
 
 
-@pytest.mark.parametrize("words", [("3M",), ("-1M",), ("-100M",), ("lots",), ("",), ("--preallocation", "full", "4M")])
+@pytest.mark.parametrize(
+    "words", [("3M",), ("-1M",), ("-100M",), ("lots",), ("",), ("--preallocation", "full", "4M"), ("--shrink", "0")]
+)
 def test_nothing_is_lost_without_consent(words: tuple[str, ...], image: tuple[str, Path], img: Callable) -> None:
     driver, path = image
     before = path.read_bytes()

@@ -150,7 +150,7 @@ def test_a_source_with_half_a_sector_fills_it_up_as_qemu_does(qemu_img, tmp_path
     names = [str(first), str(second), str(first)]
     convert(ConvertRequest(inputs=tuple(names), output=str(ours), source_format="raw", output_format="raw"))
     qemu_img("convert", "-f", "raw", "-O", "raw", *names, theirs)
-    assert ours.read_bytes().ljust(3072, b"\0") == theirs.read_bytes()
+    assert ours.read_bytes() == theirs.read_bytes()
 
 
 def piped(request: dict[str, object], *, stdin: bytes | BinaryIO = b"") -> subprocess.CompletedProcess[bytes]:

@@ -22,9 +22,7 @@ SELDOM_USED: Final = (
     *("uuid", "gettext"),
 )
 #: What click takes out of them while it is imported, only to call it or to name it as a type.
-_NAMED_BY_CLICK: Final = frozenset(
-    (("uuid", "UUID"), ("datetime", "datetime"), ("gettext", "gettext"), ("gettext", "ngettext"))
-)
+_NAMED_BY_CLICK: Final = frozenset((("uuid", "UUID"), ("gettext", "gettext"), ("gettext", "ngettext")))
 
 #: What is looked up in modules by whoever imports them, and is not worth executing one.
 _OF_IMPORTS: Final = frozenset(("__path__", "__file__", "__cached__", "__wrapped__"))

@@ -74,6 +74,10 @@ MXCSR: Final = 120
 XMM: Final = 128
 #: Room of an interpretation; nothing of the processor.
 OWN: Final = 160
+#: Not zero: NMIs wait for an IRET.
+NMI_BLOCKED: Final = 179
+#: The four entries of PAE paging, read when CR3 is written.
+PDPTES: Final = 180
 
 SLOTS: Final = 192
 
@@ -88,6 +92,8 @@ MODE_PROTECTED: Final = 16
 MODE_VIRTUAL: Final = 32
 #: Single steps: TF.
 MODE_TRAP: Final = 64
+#: The x87 and MMX cannot be used (CR0.EM or CR0.TS); SSE cannot (the same, or CR4.OSFXSR is clear).
+MODE_NO_X87, MODE_NO_SSE = 128, 256
 
 #: HALT: a HLT, which an interrupt ends; a triple fault.
 HALTED, SHUTDOWN = 1, 2

@@ -30,7 +30,7 @@ def logic_flags(m: Machine, result: Value) -> None:
 
 def add(m: Machine) -> None:
     """ADD: all flags."""
-    a, b = get(m, 0), get(m, 1)
+    a, b = get(m, 0, write=True), get(m, 1)
     result = m.name(a + b)
     put(m, 0, result)
     add_flags(m, a, b, result)
@@ -38,7 +38,7 @@ def add(m: Machine) -> None:
 
 def adc(m: Machine) -> None:
     """ADC: add with CF."""
-    a, b = get(m, 0), get(m, 1)
+    a, b = get(m, 0, write=True), get(m, 1)
     result = m.name(a + b + m.carry().zero_extended(a.bits))
     put(m, 0, result)
     add_flags(m, a, b, result)
@@ -46,7 +46,7 @@ def adc(m: Machine) -> None:
 
 def sub(m: Machine) -> None:
     """SUB: all flags."""
-    a, b = get(m, 0), get(m, 1)
+    a, b = get(m, 0, write=True), get(m, 1)
     result = m.name(a - b)
     put(m, 0, result)
     subtract_flags(m, a, b, result)
@@ -54,7 +54,7 @@ def sub(m: Machine) -> None:
 
 def sbb(m: Machine) -> None:
     """SBB: subtract with CF as a borrow."""
-    a, b = get(m, 0), get(m, 1)
+    a, b = get(m, 0, write=True), get(m, 1)
     result = m.name(a - b - m.carry().zero_extended(a.bits))
     put(m, 0, result)
     subtract_flags(m, a, b, result)
@@ -68,21 +68,21 @@ def cmp(m: Machine) -> None:
 
 def and_(m: Machine) -> None:
     """AND: CF and OF are cleared, AF is undefined."""
-    result = m.name(get(m, 0) & get(m, 1))
+    result = m.name(get(m, 0, write=True) & get(m, 1))
     put(m, 0, result)
     logic_flags(m, result)
 
 
 def or_(m: Machine) -> None:
     """OR: CF and OF are cleared, AF is undefined."""
-    result = m.name(get(m, 0) | get(m, 1))
+    result = m.name(get(m, 0, write=True) | get(m, 1))
     put(m, 0, result)
     logic_flags(m, result)
 
 
 def xor(m: Machine) -> None:
     """XOR: CF and OF are cleared, AF is undefined."""
-    result = m.name(get(m, 0) ^ get(m, 1))
+    result = m.name(get(m, 0, write=True) ^ get(m, 1))
     put(m, 0, result)
     logic_flags(m, result)
 
@@ -94,7 +94,7 @@ def test(m: Machine) -> None:
 
 def neg(m: Machine) -> None:
     """NEG: subtract from zero."""
-    a = get(m, 0)
+    a = get(m, 0, write=True)
     zero = m.constant(0, a.bits)
     result = m.name(zero - a)
     put(m, 0, result)
@@ -103,12 +103,12 @@ def neg(m: Machine) -> None:
 
 def not_(m: Machine) -> None:
     """NOT: no flags."""
-    put(m, 0, ~get(m, 0))
+    put(m, 0, ~get(m, 0, write=True))
 
 
 def inc(m: Machine) -> None:
     """INC: all flags but CF."""
-    a = get(m, 0)
+    a = get(m, 0, write=True)
     result = m.name(a + 1)
     carry = m.carry()
     put(m, 0, result)
@@ -117,7 +117,7 @@ def inc(m: Machine) -> None:
 
 def dec(m: Machine) -> None:
     """DEC: all flags but CF."""
-    a = get(m, 0)
+    a = get(m, 0, write=True)
     result = m.name(a - 1)
     carry = m.carry()
     put(m, 0, result)
@@ -142,24 +142,21 @@ def set_carry_overflow(m: Machine, result: Value, carries: Value, carry: Value, 
 
 def xadd(m: Machine) -> None:
     """XADD: the source gets the old value; of one register with itself, the sum stays."""
-    a, b = get(m, 0), get(m, 1)
+    a, b = get(m, 0, write=True), get(m, 1)
     result = m.name(a + b)
-    if _same_register(m):
-        put(m, 1, a)
+    # Memory first, which may fault; of two registers the destination last, which may be the same.
+    if is_memory(m, 0):
         put(m, 0, result)
+        put(m, 1, a)
     else:
-        put(m, 0, result)
         put(m, 1, a)
+        put(m, 0, result)
     add_flags(m, a, b, result)
-
-
-def _same_register(m: Machine) -> bool:
-    return m.instruction.mod == 3 and m.instruction.rm == m.instruction.reg
 
 
 def cmpxchg(m: Machine) -> None:
     """CMPXCHG: of a register that differs nothing is written, not even its upper half."""
-    a, new = get(m, 0), get(m, 1)
+    a, new = get(m, 0, write=True), get(m, 1)
     expected = m.name(m.register(state.RAX, a.bits))
     equal = m.name(a.equals(expected))
     if is_memory(m, 0):

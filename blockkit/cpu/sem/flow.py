@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from blockkit.cpu import state
 from blockkit.cpu.isa.operands import Where
-from blockkit.cpu.sem.moves import push_value
 from blockkit.cpu.sem.operands import get
+from blockkit.cpu.sem.stack import move_stack, push_value, top
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,50 +15,49 @@ if TYPE_CHECKING:
     from blockkit.cpu.sem.machine import Machine, Value
 
 
-def _next(m: Machine) -> int:
-    """Return the offset of the next instruction."""
-    return _cut(m, m.here + m.instruction.length)
-
-
-def _cut(m: Machine, offset: int) -> int:
-    found = m.instruction
-    return offset & (1 << (64 if found.mode == 64 else found.operand_size * 8)) - 1
-
-
 def _target(m: Machine) -> Value:
-    """Return where an unconditional jump goes."""
-    if m.instruction.form.operands[0].where is Where.RELATIVE:
-        return m.constant(_cut(m, m.here + m.instruction.length + m.instruction.immediate), 64)
+    """Return where an indirect jump goes."""
     return m.name(get(m, 0).zero_extended(64))
+
+
+def _is_relative(m: Machine) -> bool:
+    return m.instruction.form.operands[0].where is Where.RELATIVE
 
 
 def jmp(m: Machine) -> None:
     """JMP inside the segment."""
-    m.jump(_target(m))
+    if _is_relative(m):
+        m.jump_relative(None)
+    else:
+        m.jump(_target(m))
 
 
 def call(m: Machine) -> None:
     """CALL inside the segment: nothing changes if the push faults."""
-    target = _target(m)
-    push_value(m, m.constant(_next(m), m.instruction.operand_size * 8))
-    m.jump(target)
+    target = None if _is_relative(m) else _target(m)
+    push_value(m, m.next().truncated(m.instruction.operand_size * 8))
+    if target is None:
+        m.jump_relative(None)
+    else:
+        m.jump(target)
 
 
 def ret(m: Machine) -> None:
     """RET, which may drop bytes from the stack."""
     bits = m.instruction.operand_size * 8
-    top = m.name(m.slot(state.RSP))
-    target = m.name(m.load(top, bits).zero_extended(64))
-    extra = m.instruction.immediate if m.instruction.form.operands else 0
-    m.set_slot(state.RSP, top + (bits // 8 + extra))
-    m.jump(target)
+    target = top(m, bits)
+    drop = m.constant(bits // 8, 64)
+    if m.instruction.form.operands:
+        drop = drop + m.immediate(16).zero_extended(64)
+    move_stack(m, drop)
+    m.jump(target.zero_extended(64))
 
 
 def jcc(code: int) -> Callable[[Machine], None]:
     """Jcc."""
 
     def jump(m: Machine) -> None:
-        m.branch(m.condition(code), _cut(m, m.here + m.instruction.length + m.instruction.immediate), _next(m))
+        m.jump_relative(m.condition(code))
 
     return jump
 
@@ -66,7 +65,7 @@ def jcc(code: int) -> Callable[[Machine], None]:
 def jump_if_counter_zero(m: Machine) -> None:
     """JCXZ, JECXZ and JRCXZ."""
     counter = m.register(state.RCX, m.instruction.address_size * 8)
-    m.branch(counter.equals(0), _cut(m, m.here + m.instruction.length + m.instruction.immediate), _next(m))
+    m.jump_relative(counter.equals(0))
 
 
 def loop(condition: int | None) -> Callable[[Machine], None]:
@@ -78,6 +77,6 @@ def loop(condition: int | None) -> Callable[[Machine], None]:
         again = ~left.equals(0)
         if condition is not None:
             again = again & m.condition(condition)
-        m.branch(again, _cut(m, m.here + m.instruction.length + m.instruction.immediate), _next(m))
+        m.jump_relative(again)
 
     return turn

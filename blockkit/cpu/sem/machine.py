@@ -6,8 +6,11 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Final
 
 from blockkit.cpu import state
+from blockkit.cpu.system.availability import require_mmx, require_sse, require_x87
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from blockkit.cpu.isa.decode import Instruction
 
 _TOP: Final = 1 << 63
@@ -107,14 +110,65 @@ class Machine(ABC):
     """What the semantics of one instruction are written over; see the package.
 
     Attributes:
-        instruction: The one being translated.
-        here: Its offset in the code segment.
+        instruction: The one being described. Its form, its sizes, ``mode``, ``repeat``, ``lock``, ``segment``, whether
+            it has an index register, and whether ``mod`` is 3 are constants. Its register numbers may be nothing but
+            names for :meth:`register`, :meth:`slot` and the like, and its displacement, immediate and length may be
+            known only when it runs: there are methods for all of them.
+        mode: What :data:`blockkit.cpu.state.MODE` holds where it runs.
         place: The linear address of its memory operand, once somebody asked for it.
     """
 
     instruction: Instruction
-    here: int
+    mode: int
     place: Value | None
+
+    @property
+    def flat(self) -> bool:
+        """Whether ES, CS, SS and DS begin at zero and nothing is outside them."""
+        return bool(self.mode & (state.MODE_FLAT | state.MODE_64))
+
+    @property
+    def stack_bits(self) -> int:
+        """The size of the stack pointer."""
+        return 64 if self.mode & state.MODE_64 else 32 if self.mode & state.MODE_STACK_32 else 16
+
+    # -- parts of the instruction ------------------------------------------------------------------------
+
+    @abstractmethod
+    def immediate(self, bits: int) -> Value:
+        """Return the immediate, extended to the operand size where the form says so."""
+
+    @abstractmethod
+    def second(self, bits: int) -> Value:
+        """Return the second immediate: of ENTER the level, of a far pointer the selector."""
+
+    @abstractmethod
+    def displacement(self) -> Value:
+        """Return the displacement, extended to 64 bits; the address of an operand that has nothing else."""
+
+    @abstractmethod
+    def effective(self) -> Value:
+        """Return base, index and displacement of the memory operand, added, 64 bits."""
+
+    @abstractmethod
+    def length(self) -> Value:
+        """Return the length of the instruction in bytes, 64 bits."""
+
+    @abstractmethod
+    def next(self) -> Value:
+        """Return the offset of the next instruction, 64 bits."""
+
+    @abstractmethod
+    def field(self, name: str) -> Value:
+        """Return ``reg`` or ``rm`` as a number of 64 bits."""
+
+    @abstractmethod
+    def byte_register(self, number: int) -> Value:
+        """Return AL to BH by the number in the instruction, where 4 to 7 are AH to BH without a REX prefix."""
+
+    @abstractmethod
+    def set_byte_register(self, number: int, value: Value) -> None:
+        """Set one."""
 
     # -- numbers -----------------------------------------------------------------------------------------
 
@@ -170,15 +224,43 @@ class Machine(ABC):
 
     @abstractmethod
     def fault_if(self, condition: Value, vector: int) -> None:
-        """Raise an exception without an error code, leaving everything as it was before the instruction."""
+        """Raise an exception, with error code 0 if it has one, leaving everything as it was before the instruction."""
+
+    @abstractmethod
+    def call(self, function: Callable[..., int | None], *arguments: Value | int) -> Value:
+        """Call system code, which finds the whole state in the slots, RIP being that of this instruction.
+
+        Returns:
+            What it returns, 64 bits.
+        """
+
+    @abstractmethod
+    def packed(self, name: str, lane_bits: int, *values: Value) -> Value:
+        """Do the same with each lane of vectors; the operations are listed in :mod:`blockkit.cpu.sem.packed`."""
+
+    def require(self, what: str) -> None:
+        """Raise #UD or #NM where ``x87``, ``mmx`` or ``sse`` cannot be used; before all else."""
+        missing = state.MODE_NO_SSE if what == "sse" else state.MODE_NO_X87
+        if self.mode & missing:
+            self.call({"x87": require_x87, "mmx": require_mmx, "sse": require_sse}[what])
+
+    # -- where it goes on ----------------------------------------------------------------------------------
 
     @abstractmethod
     def jump(self, target: Value) -> None:
-        """End the block at a linear address that is known when it runs."""
+        """End the block at an offset in the code segment, 64 bits, which may be known only when it runs."""
 
     @abstractmethod
-    def branch(self, condition: Value, taken: int, otherwise: int) -> None:
-        """End the block at one of two offsets in the code segment."""
+    def jump_relative(self, condition: Value | None) -> None:
+        """End the block at the distance from the next instruction that is in this one, if the condition holds."""
+
+    @abstractmethod
+    def leave(self) -> None:
+        """End the block where system code set RIP to."""
+
+    @abstractmethod
+    def leave_next(self) -> None:
+        """End the block before the next instruction, and look what has changed."""
 
     # -- registers, built on slots -----------------------------------------------------------------------
 
@@ -195,6 +277,34 @@ class Machine(ABC):
             kept = self.slot(number) & ~((1 << bits) - 1 << shift)
             value = kept | (value.zero_extended(64) << shift if shift else value.zero_extended(64))
         self.set_slot(number, value.zero_extended(64))
+
+    def xmm(self, number: int) -> Value:
+        """Return an XMM register, 128 bits."""
+        low, high = self.xmm_half(number, 0), self.xmm_half(number, 1)
+        return (high.zero_extended(128) << 64) | low.zero_extended(128)
+
+    def set_xmm(self, number: int, value: Value) -> None:
+        """Set one."""
+        value = self.name(value)
+        self.set_xmm_half(number, 0, value.truncated(64))
+        self.set_xmm_half(number, 1, (value >> 64).truncated(64))
+
+    def xmm_half(self, number: int, half: int) -> Value:
+        """Return the lower (0) or the upper half (1) of one."""
+        return self.slot(state.XMM + 2 * number + half)
+
+    def set_xmm_half(self, number: int, half: int, value: Value) -> None:
+        """Set one."""
+        self.set_slot(state.XMM + 2 * number + half, value)
+
+    def mmx(self, number: int) -> Value:
+        """Return an MMX register."""
+        return self.slot(state.X87 + 2 * number)
+
+    def set_mmx(self, number: int, value: Value) -> None:
+        """Set one, and the exponent of the x87 register that it is."""
+        self.set_slot(state.X87 + 2 * number, value)
+        self.set_slot(state.X87 + 2 * number + 1, self.constant(0xFFFF, 64))
 
     # -- flags, built on slots ---------------------------------------------------------------------------
 

@@ -1,11 +1,11 @@
-"""Moving data, on the stack too (SDM volume 1, 7.3.1)."""
+"""Moving data between registers and memory (SDM volume 1, 7.3.1)."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from blockkit.cpu import state
-from blockkit.cpu.sem.operands import address, get, offset, put, size_of
+from blockkit.cpu.sem.operands import get, is_memory, offset, put, size_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,9 +35,10 @@ def lea(m: Machine) -> None:
 
 def xchg(m: Machine) -> None:
     """XCHG."""
-    a, b = m.name(get(m, 0)), m.name(get(m, 1))
-    put(m, 0, b)
-    put(m, 1, a)
+    a, b = m.name(get(m, 0, write=True)), m.name(get(m, 1, write=True))
+    # Memory first, which may fault.
+    for index in (1, 0) if is_memory(m, 1) else (0, 1):
+        put(m, index, (b, a)[index])
 
 
 def bswap(m: Machine) -> None:
@@ -85,46 +86,6 @@ def cmov(code: int) -> Callable[[Machine], None]:
 def setcc(code: int) -> Callable[[Machine], None]:
     """SETcc."""
     return lambda m: put(m, 0, m.condition(code).zero_extended(8))
-
-
-def push(m: Machine) -> None:
-    """PUSH: an immediate is extended to the operand size."""
-    bits = m.instruction.operand_size * 8
-    value = get(m, 0)
-    push_value(m, value.sign_extended(bits) if value.bits < bits else value)
-
-
-def push_value(m: Machine, value: Value) -> None:
-    """Store ``value`` below the top of the stack; a fault leaves rSP alone."""
-    top = m.name(m.slot(state.RSP) - value.bits // 8)
-    m.store(top, value)
-    m.set_slot(state.RSP, top)
-
-
-def pop(m: Machine) -> None:
-    """POP: a destination in memory is found with rSP as it is afterwards; a fault leaves rSP alone."""
-    found = m.instruction
-    size = found.operand_size
-    old = m.name(m.slot(state.RSP))
-    value = m.name(m.load(old, size * 8))
-    if found.is_memory:
-        if found.base == state.RSP:
-            m.place = m.name(address(m) + size)
-        put(m, 0, value)
-        m.set_slot(state.RSP, old + size)
-    else:
-        # In this order: POP of rSP itself leaves what was read.
-        m.set_slot(state.RSP, old + size)
-        put(m, 0, value)
-
-
-def leave(m: Machine) -> None:
-    """LEAVE."""
-    bits = m.instruction.operand_size * 8
-    frame = m.name(m.slot(state.RBP))
-    value = m.name(m.load(frame, bits))
-    m.set_slot(state.RSP, frame + bits // 8)
-    m.set_register(state.RBP, value)
 
 
 def nop(m: Machine) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from blockkit.cpu import state
-from blockkit.cpu.isa.decode import RIP
 from blockkit.cpu.isa.operands import MEMORY_OR_REGISTER, Where
 
 if TYPE_CHECKING:
@@ -29,76 +28,72 @@ def is_memory(m: Machine, index: int) -> bool:
 
 def offset(m: Machine) -> Value:
     """Return the effective address of the memory operand, 64 bits, cut to the address size."""
-    found = m.instruction
-    bits = found.address_size * 8
-    if found.base == RIP:
-        return m.constant(0, 64) + m.constant(_after(m) + found.displacement & (1 << bits) - 1, 64)
-    parts: list[Value] = []
-    if found.base is not None:
-        parts.append(m.slot(found.base))
-    if found.index is not None:
-        parts.append(m.slot(found.index) << found.scale if found.scale else m.slot(found.index))
-    if found.displacement or not parts:
-        parts.append(m.constant(found.displacement, 64))
-    total = parts[0]
-    for part in parts[1:]:
-        total = total + part
+    total = m.effective()
+    bits = m.instruction.address_size * 8
     return total if bits == 64 else total & (1 << bits) - 1
 
 
-def address(m: Machine) -> Value:
-    """Return the linear address of the memory operand."""
-    found = m.instruction
-    segment = found.effective_segment
-    if found.mode == 64 and segment < _FS:
-        return offset(m)
-    linear = offset(m) + m.slot(state.SEGMENT_BASES + segment)
-    return linear if found.mode == 64 else linear & 0xFFFFFFFF
+def address(m: Machine, size: int = 1, *, write: bool = False) -> Value:
+    """Return the linear address of the memory operand.
+
+    Args:
+        m: The machine.
+        size: Bytes that are going to be used there, which must be inside the segment.
+        write: They are going to be written.
+    """
+    return linear(m, m.instruction.effective_segment, offset(m), size, write=write)
 
 
-def _after(m: Machine) -> int:
-    """Return the offset of the next instruction."""
-    return m.here + m.instruction.length
+def linear(m: Machine, segment: int, where: Value, size: int, *, write: bool = False) -> Value:
+    """Return the linear address of an offset in a segment."""
+    if segment < _FS and m.flat:
+        return where
+    if m.mode & state.MODE_64:
+        return where + m.slot(state.SEGMENT_BASES + segment)
+    from blockkit.cpu.system.segments import check_segment
+
+    return m.call(check_segment, segment, where, size, int(write))
 
 
-def get(m: Machine, index: int) -> Value:
-    """Read an operand."""
+def place(m: Machine, bits: int, *, write: bool = False) -> Value:
+    """Return the linear address of the memory operand, found only once."""
+    if m.place is None:
+        m.place = m.name(address(m, bits // 8, write=write))
+    return m.place
+
+
+def get(m: Machine, index: int, *, write: bool = False) -> Value:
+    """Read an operand; ``write``: it is going to be written, too."""
     found = m.instruction
     operand, bits = found.form.operands[index], size_of(m, index)
     where = operand.where
     if is_memory(m, index):
-        if m.place is None:
-            m.place = m.name(address(m))
-        return m.name(m.load(m.place, bits))
+        return m.name(m.load(place(m, bits, write=write), bits))
     if where is Where.IMMEDIATE:
         # Those of four bytes are extended to eight.
         bits = found.operand_size * 8 if operand.size == "z" else bits
-        return m.constant(found.second if operand.size == "b2" else found.immediate, bits)
+        return m.second(bits) if operand.size == "b2" else m.immediate(bits)
     if where is Where.FIXED:
         return m.constant(1, 8) if operand.name == "1" else m.register(_REGISTERS[operand.name], bits)
-    number, high = _register(m, index, bits)
-    return m.register(number, bits, high=high)
+    number = _register(m, index)
+    return m.byte_register(number) if bits == 8 else m.register(number, bits)
 
 
 def put(m: Machine, index: int, value: Value) -> None:
     """Write an operand."""
     if is_memory(m, index):
-        if m.place is None:
-            m.place = m.name(address(m))
-        m.store(m.place, value)
+        m.store(place(m, value.bits, write=True), value)
         return
     operand = m.instruction.form.operands[index]
     if operand.where is Where.FIXED:
         m.set_register(_REGISTERS[operand.name], value)
-        return
-    number, high = _register(m, index, value.bits)
-    m.set_register(number, value, high=high)
+    elif value.bits == 8:
+        m.set_byte_register(_register(m, index), value)
+    else:
+        m.set_register(_register(m, index), value)
 
 
-def _register(m: Machine, index: int, bits: int) -> tuple[int, bool]:
-    """Return the number of a general register, and whether AH to BH are meant."""
+def _register(m: Machine, index: int) -> int:
+    """Return the number of a general register."""
     found = m.instruction
-    number = found.reg if found.form.operands[index].where is Where.REG else found.rm
-    if bits == 8 and 4 <= number < 8 and not found.rex:
-        return number - 4, True
-    return number, False
+    return found.reg if found.form.operands[index].where is Where.REG else found.rm

@@ -33,7 +33,7 @@ def _wide(m: Machine, value: Value) -> Value:
 
 def shl(m: Machine) -> None:
     """SHL, and SAL: CF is the last bit that left at the top."""
-    a = get(m, 0)
+    a = get(m, 0, write=True)
     count = _count(m, 1, a.bits)
     shifted = m.name(_wide(m, a) << count.zero_extended(128))
     result = m.name(shifted.truncated(a.bits))
@@ -44,7 +44,7 @@ def shl(m: Machine) -> None:
 
 def shr(m: Machine) -> None:
     """SHR: OF is the old top bit."""
-    a = get(m, 0)
+    a = get(m, 0, write=True)
     count = _count(m, 1, a.bits)
     # One bit more below, where the last bit that was shifted out comes to lie.
     shifted = m.name((_wide(m, a) << 1) >> count.zero_extended(128))
@@ -55,7 +55,7 @@ def shr(m: Machine) -> None:
 
 def sar(m: Machine) -> None:
     """SAR: OF is cleared."""
-    a = get(m, 0)
+    a = get(m, 0, write=True)
     count = _count(m, 1, a.bits)
     shifted = m.name((m.name(a.sign_extended(128)) << 1).arithmetic_shift(count.zero_extended(128)))
     result = m.name((shifted >> 1).truncated(a.bits))
@@ -75,7 +75,7 @@ def shrd(m: Machine) -> None:
 
 def _double(m: Machine, *, left: bool) -> None:
     """Shift the first operand, filling from the second; with 16 bits and more than 16, what comes is undefined."""
-    a, b = get(m, 0), get(m, 1)
+    a, b = get(m, 0, write=True), get(m, 1)
     bits = a.bits
     count = _count(m, 2, bits)
     both, by = 2 * bits, count.zero_extended(128)
@@ -111,7 +111,7 @@ def ror(m: Machine) -> None:
 
 
 def _rotate(m: Machine, *, left: bool) -> None:
-    a = get(m, 0)
+    a = get(m, 0, write=True)
     bits = a.bits
     count = _count(m, 1, bits)
     by = m.name(count & bits - 1).zero_extended(128)
@@ -140,7 +140,7 @@ def rcr(m: Machine) -> None:
 
 def _rotate_carry(m: Machine, *, left: bool) -> None:
     """Rotate the operand with CF above it."""
-    a = get(m, 0)
+    a = get(m, 0, write=True)
     bits = a.bits
     count = _count(m, 1, bits)
     old = m.name(m.carry())

@@ -6,7 +6,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from blockkit.cpu.isa.opcodes import CONDITIONS
-from blockkit.cpu.sem import arithmetic, bits, flow, moves, shifts
+from blockkit.cpu.sem import arithmetic, bits, flow, moves, shifts, stack
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,9 +30,9 @@ _BY_NAME: Final[dict[str, Callable[[Machine], None]]] = {
     "MOVSXD": moves.movsx,
     **dict.fromkeys(("CBW", "CWDE", "CDQE"), moves.widen_accumulator),
     **dict.fromkeys(("CWD", "CDQ", "CQO"), moves.widen_into_rdx),
-    "PUSH": moves.push,
-    "POP": moves.pop,
-    "LEAVE": moves.leave,
+    "PUSH": stack.push,
+    "POP": stack.pop,
+    "LEAVE": stack.leave,
     **dict.fromkeys(("NOP", "PAUSE", "LFENCE", "MFENCE", "SFENCE"), moves.nop),
     "CLD": moves.clear_direction,
     "STD": moves.set_direction,

@@ -1,1 +1,8 @@
 """What instructions do that is more than a few operations, in the dialect of :mod:`blockkit.cpu.dialect`."""
+
+from __future__ import annotations
+
+from typing import Final
+
+#: All modules; what one calls is in another of them.
+MODULES: Final = tuple(f"blockkit.cpu.system.{name}" for name in ("availability", "flags", "paging", "segments"))

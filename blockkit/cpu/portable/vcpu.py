@@ -1,0 +1,343 @@
+"""A processor that runs code block by block, each translated to a Python function when it is first met."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
+
+from blockkit.cpu import state
+from blockkit.cpu.accelerator import Stop
+from blockkit.cpu.dialect import plain
+from blockkit.cpu.dialect.plain import Fault
+from blockkit.cpu.portable.blocks import LONGEST, Block, translate
+from blockkit.cpu.portable.memory import PAGE, Memory, Redo
+from blockkit.cpu.reset import reset
+from blockkit.cpu.system import MODULES
+from blockkit.cpu.system.paging import IMPLICIT, SUPERVISOR, USER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from blockkit.cpu.accelerator import GuestBus
+
+#: Instructions between two looks at whether somebody kicked.
+_SLICE: Final = 20_000
+#: Blocks that are kept at most; then all are forgotten.
+_MOST_BLOCKS: Final = 50_000
+
+_EXTERNAL, _EXCEPTION = 0, 1
+_SHUTDOWN_VECTOR: Final = 255
+_NMI: Final = 2
+_DR6_SINGLE_STEP: Final = 1 << 14
+
+
+class PortableVcpu:
+    """See :class:`blockkit.cpu.accelerator.Vcpu`.
+
+    Attributes:
+        slots: The state; its arithmetic flags are as the last instruction left them.
+    """
+
+    def __init__(self, bus: GuestBus) -> None:
+        self.bus = bus
+        self.slots = state.new_state()
+        self.memory = Memory(self.slots, bus)
+        self._interrupt = self._nmi = self._kicked = False
+        #: What is known by RIP alone, for each way to come there; and everything, by physical address.
+        self._jumps: dict[tuple[int, ...], dict[int, Block]] = {}
+        self._blocks: dict[tuple[int, ...], Block] = {}
+        self._keys: dict[int, set[tuple[int, ...]]] = {}
+        self._scope = self._bind()
+        self.memory.walk = self._scope["walk"]
+        self.memory.code_changed = self._forget_page
+        self.reset()
+
+    def _bind(self) -> dict[str, Callable[..., int]]:
+        """Return the system code, bound to this processor."""
+        slots, memory = self.slots, self.memory
+        accesses = memory.accesses
+        user, supervisor, implicit = accesses[USER], accesses[SUPERVISOR], accesses[IMPLICIT]
+
+        def load(address: int, size: int) -> int:
+            return (user if slots[state.CPL] == 3 else supervisor)[0](address, size)
+
+        def store(address: int, size: int, value: int) -> None:
+            (user if slots[state.CPL] == 3 else supervisor)[1](address, size, value)
+
+        def probe_store(address: int, size: int) -> None:
+            memory.probe(address, size, USER if slots[state.CPL] == 3 else SUPERVISOR)
+
+        environment: dict[str, Callable[..., int | None]] = {
+            "load": load,
+            "store": store,
+            "load_system": implicit[0],
+            "store_system": implicit[1],
+            "probe_store": probe_store,
+            "read_physical": memory.read_physical,
+            "write_physical": memory.write_physical,
+            "port_in": self._port_in,
+            "port_out": self._port_out,
+            "flush_tlb": self._flush,
+            "flush_page": self._flush_page,
+        }
+        return plain.functions([import_module(name) for name in MODULES], slots, environment)
+
+    # -- what a machine calls ------------------------------------------------------------------------------
+
+    @property
+    def executed(self) -> int:
+        """Instructions since the processor was made, also while it runs."""
+        return self.slots[state.EXECUTED]
+
+    def set_interrupt_line(self, level: bool) -> None:
+        """Raise or lower INTR."""
+        self._interrupt = level
+
+    def inject_nmi(self) -> None:
+        """Raise NMI once."""
+        self._nmi = True
+
+    def kick(self) -> None:
+        """Make :meth:`run` return soon; from any thread."""
+        self._kicked = True
+
+    def reset(self) -> None:
+        """Bring the processor to the state after RESET."""
+        executed = self.slots[state.EXECUTED]
+        reset(self.slots)
+        self.slots[state.EXECUTED] = executed
+        self._interrupt = self._nmi = False
+        self._flush(1)
+
+    def get_state(self) -> list[int]:
+        """Return all slots."""
+        slots = list(self.slots)
+        state.set_rflags(slots, state.rflags(slots))
+        return slots
+
+    def set_state(self, slots: Sequence[int]) -> None:
+        """Set them."""
+        self.slots[:] = slots
+        self._scope["update_mode"]()
+        self._flush(1)
+
+    def memory_map_changed(self) -> None:
+        """Ask the bus for its memory again."""
+        self.memory.refresh()
+        self._forget_all()
+
+    def memory_written(self, address: int, size: int) -> None:
+        """Learn that somebody else wrote memory."""
+        self.memory.written(address, size)
+
+    # -- running -------------------------------------------------------------------------------------------
+
+    def run(self, budget: int) -> Stop:
+        """Execute ``budget`` instructions, exactly, unless something else ends it before."""
+        slots = self.slots
+        end = slots[state.EXECUTED] + budget
+        while slots[state.EXECUTED] < end:
+            if self._kicked:
+                self._kicked = False
+                return Stop.KICKED
+            if slots[state.SHADOW]:
+                slots[state.SHADOW] = 0
+                self._run_alone()
+                continue
+            if (self._interrupt or self._nmi) and self._take_interrupt():
+                continue
+            if slots[state.HALT]:
+                return Stop.SHUTDOWN if slots[state.HALT] == state.SHUTDOWN else Stop.HALTED
+            if slots[state.MODE] & state.MODE_TRAP:
+                self._run_alone()
+                continue
+            self._run_blocks(min(end, slots[state.EXECUTED] + _SLICE))
+        return Stop.BUDGET
+
+    def _take_interrupt(self) -> bool:
+        """Deliver an NMI or an interrupt, if one may be taken now."""
+        slots = self.slots
+        if slots[state.HALT] == state.SHUTDOWN:
+            return False
+        if self._nmi and not slots[state.NMI_BLOCKED]:
+            self._nmi = False
+            slots[state.NMI_BLOCKED] = 1
+            vector = _NMI
+        elif self._interrupt and slots[state.SYSTEM_FLAGS] & state.IF:
+            vector = self.bus.acknowledge_interrupt()
+        else:
+            return False
+        slots[state.HALT] = 0
+        self._deliver(vector, 0, _EXTERNAL)
+        return True
+
+    def _run_blocks(self, end: int) -> None:
+        """Execute until ``end``, or until something has to be looked at."""
+        slots = self.slots
+        jump = self._jump()
+        load, store = self.memory.accesses[USER if slots[state.CPL] == 3 else SUPERVISOR]
+        executed = slots[state.EXECUTED]
+        block: Block | None = None
+        try:
+            while executed < end:
+                block = jump.get(slots[16])
+                if block is None:
+                    block = self._find(jump)
+                length = block.length
+                turns = (end - executed) // length
+                if not turns:
+                    self._run_alone()
+                    return
+                count = block.run(slots, load, store, turns)
+                if count < 0:
+                    slots[state.EXECUTED] = executed + length
+                    return
+                executed += count * length
+                slots[state.EXECUTED] = executed
+        except Fault as fault:
+            if block is not None:
+                block.restore(slots, fault, executed)
+            self._raise(fault)
+        except Redo as redo:
+            assert block is not None
+            block.restore(slots, redo, executed)
+            self._run_alone()
+
+    def _run_alone(self) -> None:
+        """Execute one instruction, which may touch anything."""
+        slots, memory = self.slots, self.memory
+        trap = slots[state.MODE] & state.MODE_TRAP
+        block: Block | None = None
+        before = slots[state.EXECUTED]
+        memory.alone = True
+        try:
+            block = self._find(None)
+            load, store = memory.accesses[USER if slots[state.CPL] == 3 else SUPERVISOR]
+            block.run(slots, load, store, 1)
+            slots[state.EXECUTED] = before + 1
+        except Fault as fault:
+            if block is not None:
+                block.restore(slots, fault, before)
+            self._raise(fault)
+            return
+        finally:
+            memory.alone = False
+        if trap and block.traps and slots[state.SHADOW] < 2:
+            slots[state.DEBUG + 6] |= _DR6_SINGLE_STEP
+            self._deliver(state.DEBUG_EXCEPTION, 0, _EXCEPTION)
+
+    # -- exceptions ------------------------------------------------------------------------------------------
+
+    def _raise(self, fault: Fault) -> None:
+        self._deliver(fault.vector, fault.error, _EXCEPTION)
+
+    def _deliver(self, vector: int, error: int, kind: int) -> None:
+        """Deliver an exception or an interrupt, and those that come of it; it takes the time of an instruction."""
+        slots, memory, scope = self.slots, self.memory, self._scope
+        slots[state.EXECUTED] += 1
+        memory.alone = True
+        try:
+            while True:
+                try:
+                    scope["deliver"](vector, error, int(vector in state.WITH_ERROR and kind == _EXCEPTION), kind)
+                    return
+                except Fault as second:
+                    first = vector if kind == _EXCEPTION else _NMI
+                    vector = scope["combine_faults"](first, second.vector)
+                    error = 0 if vector == state.DOUBLE_FAULT else second.error
+                    kind = _EXCEPTION
+                    if vector == _SHUTDOWN_VECTOR:
+                        slots[state.HALT] = state.SHUTDOWN
+                        return
+        finally:
+            memory.alone = False
+
+    # -- blocks ----------------------------------------------------------------------------------------------
+
+    def _jump(self) -> dict[int, Block]:
+        """Return the blocks known by RIP as things are now."""
+        slots = self.slots
+        key = (
+            slots[state.MODE],
+            slots[state.CPL],
+            slots[state.SEGMENT_BASES + state.CS],
+            slots[state.SEGMENT_LIMITS + state.CS],
+        )
+        jump = self._jumps.get(key)
+        if jump is None:
+            jump = self._jumps[key] = {}
+        return jump
+
+    def _find(self, jump: dict[int, Block] | None) -> Block:
+        """Return the block at RIP; only its first instruction without ``jump``, to which it is added otherwise."""
+        slots = self.slots
+        rip, mode = slots[state.RIP], slots[state.MODE]
+        limit = (1 << 64) - 1 if mode & state.MODE_64 else slots[state.SEGMENT_LIMITS + state.CS]
+        physical, page = self.memory.fetch_page(self._linear(rip, limit))
+        longest = 1 if jump is None or page is None else LONGEST
+        key = (physical, rip, mode, limit, longest)
+        block = self._blocks.get(key)
+        if block is None:
+            room = PAGE - physical % PAGE
+            block = translate(rip, mode, room, longest, self._fetcher(limit), self._scope)
+            if block.bytes > room or page is None:
+                # What the rest of it is depends on another page, or on a device.
+                if page is not None:
+                    self._watch(physical, room, key)
+                return block
+            if len(self._blocks) >= _MOST_BLOCKS:
+                self._forget_all()
+            self._blocks[key] = block
+            self._watch(physical, block.bytes, key)
+        if jump is not None:
+            jump[rip] = block
+        return block
+
+    def _watch(self, physical: int, size: int, key: tuple[int, ...]) -> None:
+        self.memory.watch(physical, size)
+        self._keys.setdefault(physical >> 12, set()).add(key)
+
+    def _linear(self, offset: int, limit: int) -> int:
+        """Return the linear address of code."""
+        if offset > limit:
+            raise Fault(state.PROTECTION)
+        if self.slots[state.MODE] & state.MODE_64:
+            return offset
+        return self.slots[state.SEGMENT_BASES + state.CS] + offset & 0xFFFFFFFF
+
+    def _fetcher(self, limit: int) -> Callable[[int, int], bytes]:
+        def fetch(offset: int, size: int) -> bytes:
+            physical, page = self.memory.fetch_page(self._linear(offset, limit))
+            at = physical % PAGE
+            size = min(size, PAGE - at, limit - offset + 1)
+            if page is None:
+                return b"\xff" * size
+            return bytes(page[at : at + size])
+
+        return fetch
+
+    def _forget_page(self, number: int) -> None:
+        """Forget the blocks of a physical page: it was written."""
+        for key in self._keys.pop(number, ()):
+            self._blocks.pop(key, None)
+        self._jumps.clear()
+
+    def _forget_all(self) -> None:
+        self._blocks.clear()
+        self._jumps.clear()
+
+    # -- for system code -------------------------------------------------------------------------------------
+
+    def _flush(self, everything: int) -> None:
+        self.memory.flush()
+        self._jumps.clear()
+
+    def _flush_page(self, address: int) -> None:
+        self.memory.flush_page(address)
+        self._jumps.clear()
+
+    def _port_in(self, port: int, size: int) -> int:
+        return self.bus.port_read(port, size)
+
+    def _port_out(self, port: int, size: int, value: int) -> None:
+        self.bus.port_write(port, size, value)

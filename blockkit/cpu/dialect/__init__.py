@@ -126,3 +126,21 @@ def signed_below(first: int, second: int) -> int:
 def sign_extend(value: int, bits: int) -> int:
     """Return the low ``bits`` (a constant: 8, 16 or 32) of a number, extended by their sign to 64."""
     raise NotImplementedError
+
+
+# -- only where the code is native ------------------------------------------------------------------------------
+
+
+def host_read(address: int, size: int) -> int:
+    """Read ``size`` (a constant: 1, 2, 4 or 8) bytes of this process's memory."""
+    raise NotImplementedError
+
+
+def host_write(address: int, size: int, value: int) -> None:
+    """Write them."""
+    raise NotImplementedError
+
+
+def callback(function: int, first: int, second: int, third: int) -> int:
+    """Call a function at an address of this process."""
+    raise NotImplementedError

@@ -219,39 +219,40 @@ def wide_multiply(m: Machine, *, signed: bool) -> None:
 def div(m: Machine) -> None:
     """DIV: #DE where the quotient does not fit; all flags are undefined."""
     divisor = get(m, 0)
-    bits = divisor.bits
-    m.fault_if(divisor.equals(0), DIVIDE_ERROR)
-    number, wide = _dividend(m, bits), divisor.zero_extended(2 * bits)
-    quotient = m.name(number.quotient(wide))
-    m.fault_if(~(quotient >> bits).equals(0), DIVIDE_ERROR)
-    _put_quotient(m, quotient.truncated(bits), m.name(number.remainder(wide)).truncated(bits))
+    high, low = _dividend(m, divisor.bits)
+    # The quotient fits if the upper half is below the divisor; nothing is below zero.
+    m.fault_if(~high.below(divisor), DIVIDE_ERROR)
+    _put_quotient(m, *m.divide(high, low, divisor))
 
 
 def idiv(m: Machine) -> None:
     """IDIV: rounds towards zero, and the remainder has the sign of the dividend."""
     divisor = get(m, 0)
     bits = divisor.bits
-    m.fault_if(divisor.equals(0), DIVIDE_ERROR)
-    number, wide = _dividend(m, bits), divisor.sign_extended(2 * bits)
-    zero = m.constant(0, 2 * bits)
-    negative, other = m.name(number.is_negative()), m.name(wide.is_negative())
-    size = m.name(m.select(negative, zero - number, number))
-    by = m.name(m.select(other, zero - wide, wide))
-    quotient, remainder = m.name(size.quotient(by)), m.name(size.remainder(by))
+    high, low = _dividend(m, bits)
+    number = m.name((high.zero_extended(2 * bits) << bits) | low.zero_extended(2 * bits))
+    zero = m.constant(0, bits)
+    negative, other = m.name(high.is_negative()), m.name(divisor.is_negative())
+    size = m.name(m.select(negative, m.constant(0, 2 * bits) - number, number))
+    by = m.name(m.select(other, zero - divisor, divisor))
+    upper = m.name((size >> bits).truncated(bits))
+    m.fault_if(~upper.below(by), DIVIDE_ERROR)
+    quotient, remainder = m.divide(upper, size.truncated(bits), by)
     # Its size may be 2**(bits - 1) only where it is negative.
-    limit = m.select(negative ^ other, m.constant(1 << bits - 1, 2 * bits), m.constant((1 << bits - 1) - 1, 2 * bits))
+    limit = m.select(negative ^ other, m.constant(1 << bits - 1, bits), m.constant((1 << bits - 1) - 1, bits))
     m.fault_if(limit.below(quotient), DIVIDE_ERROR)
-    signed = m.name(m.select(negative ^ other, zero - quotient, quotient))
-    rest = m.name(m.select(negative, zero - remainder, remainder))
-    _put_quotient(m, signed.truncated(bits), rest.truncated(bits))
+    _put_quotient(
+        m,
+        m.select(negative ^ other, zero - quotient, quotient),
+        m.select(negative, zero - remainder, remainder),
+    )
 
 
-def _dividend(m: Machine, bits: int) -> Value:
-    """Return AX, or the pair of rDX and rAX."""
+def _dividend(m: Machine, bits: int) -> tuple[Value, Value]:
+    """Return the halves of AX, or rDX and rAX: upper, lower."""
     if bits == 8:
-        return m.name(m.register(state.RAX, 16))
-    low, high = m.register(state.RAX, bits), m.register(state.RDX, bits)
-    return m.name((high.zero_extended(2 * bits) << bits) | low.zero_extended(2 * bits))
+        return m.name(m.register(state.RAX, 8, high=True)), m.name(m.register(state.RAX, 8))
+    return m.register(state.RDX, bits), m.register(state.RAX, bits)
 
 
 def _put_quotient(m: Machine, quotient: Value, remainder: Value) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from blockkit.cpu import state
 from blockkit.cpu.isa.operands import Where
-from blockkit.cpu.sem.operands import get, is_memory, linear, offset, put, size_of
+from blockkit.cpu.sem.operands import address, get, is_memory, put, size_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,10 +61,7 @@ def bit_test(change: str) -> Callable[[Machine], None]:
         if is_memory(m, 0) and not _is_immediate(m):
             # The index reaches beyond the operand: whole operands up or down from it.
             away = index.arithmetic_shift(bits.bit_length() - 1) << (bits // 8).bit_length() - 1
-            where = offset(m) + away
-            if m.instruction.address_size != 8:
-                where = where & (1 << m.instruction.address_size * 8) - 1
-            m.place = m.name(linear(m, m.instruction.effective_segment, m.name(where), bits // 8, write=bool(change)))
+            m.place = m.name(address(m, bits // 8, write=bool(change), beyond=away))
         a = get(m, 0, write=bool(change))
         bit = m.name((index & bits - 1).truncated(bits) if bits < 64 else index & 63)
         carry = m.name((a >> bit).truncated(1))

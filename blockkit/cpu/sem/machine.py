@@ -150,6 +150,16 @@ class Machine(ABC):
     def effective(self) -> Value:
         """Return base, index and displacement of the memory operand, added, 64 bits."""
 
+    def address(self, size: int, *, write: bool, beyond: Value | int | None = None) -> Value:
+        """Return the linear address of the memory operand; see :func:`blockkit.cpu.sem.operands.address`."""
+        from blockkit.cpu.sem.operands import linear, offset
+
+        where = offset(self)
+        if beyond is not None:
+            bits = self.instruction.address_size * 8
+            where = self.name(where + beyond if bits == 64 else where + beyond & (1 << bits) - 1)
+        return linear(self, self.instruction.effective_segment, where, size, write=write)
+
     @abstractmethod
     def length(self) -> Value:
         """Return the length of the instruction in bytes, 64 bits."""
@@ -199,6 +209,14 @@ class Machine(ABC):
     @abstractmethod
     def bit_length(self, value: Value) -> Value:
         """Return the number of the highest set bit plus one, as wide as ``value``; 0 for 0."""
+
+    def divide(self, high: Value, low: Value, divisor: Value) -> tuple[Value, Value]:
+        """Divide a number of two halves, the upper of which is below the divisor: ``(quotient, remainder)``."""
+        bits = low.bits
+        number = self.name((high.zero_extended(2 * bits) << bits) | low.zero_extended(2 * bits))
+        wide = self.name(divisor.zero_extended(2 * bits))
+        quotient, remainder = self.name(number.quotient(wide)), self.name(number.remainder(wide))
+        return quotient.truncated(bits), remainder.truncated(bits)
 
     @abstractmethod
     def name(self, value: Value) -> Value:

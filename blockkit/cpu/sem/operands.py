@@ -33,15 +33,16 @@ def offset(m: Machine) -> Value:
     return total if bits == 64 else total & (1 << bits) - 1
 
 
-def address(m: Machine, size: int = 1, *, write: bool = False) -> Value:
+def address(m: Machine, size: int = 1, *, write: bool = False, beyond: Value | int | None = None) -> Value:
     """Return the linear address of the memory operand.
 
     Args:
         m: The machine.
         size: Bytes that are going to be used there, which must be inside the segment.
         write: They are going to be written.
+        beyond: Added to the effective address.
     """
-    return linear(m, m.instruction.effective_segment, offset(m), size, write=write)
+    return m.address(size, write=write, beyond=beyond)
 
 
 def linear(m: Machine, segment: int, where: Value, size: int, *, write: bool = False) -> Value:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from blockkit.cpu import state
-from blockkit.cpu.sem.operands import get, linear, offset, put
+from blockkit.cpu.sem.operands import address, get, linear, put
 
 if TYPE_CHECKING:
     from blockkit.cpu.sem.machine import Machine, Value
@@ -57,21 +57,13 @@ def pop(m: Machine) -> None:
     size = found.operand_size
     value = top(m, size * 8)
     if found.is_memory:
-        where = offset(m)
-        if found.base == state.RSP:
-            where = _cut_address(m, where + size)
-        m.place = m.name(linear(m, found.effective_segment, where, size, write=True))
+        m.place = m.name(address(m, size, write=True, beyond=size if found.base == state.RSP else None))
         put(m, 0, value)
         move_stack(m, size)
     else:
         # In this order: POP of rSP itself leaves what was read.
         move_stack(m, size)
         put(m, 0, value)
-
-
-def _cut_address(m: Machine, where: Value) -> Value:
-    bits = m.instruction.address_size * 8
-    return where if bits == 64 else where & (1 << bits) - 1
 
 
 def leave(m: Machine) -> None:

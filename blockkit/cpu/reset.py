@@ -17,7 +17,8 @@ _DATA, _CODE, _LDT, _BUSY_TSS = 0x93, 0x9B, 0x82, 0x8B
 
 def reset(slots: MutableSequence[int]) -> None:
     """Set every slot as RESET does, EXECUTED too."""
-    slots[:] = state.new_state()
+    for number, value in enumerate(state.new_state()):
+        slots[number] = value
     for segment in range(8):
         slots[state.SEGMENT_LIMITS + segment] = 0xFFFF
         slots[state.SEGMENT_ATTRIBUTES + segment] = _DATA

@@ -84,6 +84,8 @@ class Library:
                 if not each.may_fault and any(self._faults(name) for name in each.calls):
                     each.may_fault = changed = True
         self._tables: dict[int, tuple[str, str, int]] = {}
+        #: Constant tables by name, instead of those of the modules.
+        self.tables: dict[str, tuple[int, ...]] = {}
 
     def _faults(self, name: str) -> bool:
         return name in self.functions and self.functions[name].may_fault
@@ -366,7 +368,7 @@ class _Body:
         index = self._value(node.slice)
         if name == "S":
             return self._emit(f"load i64, ptr {self._slot(index)}")
-        value = self.function.scope.get(name)
+        value = self.library.tables.get(name, self.function.scope.get(name))
         if not isinstance(value, tuple):
             raise self._refuse(node)
         label, bits = self.library.table(name, value)

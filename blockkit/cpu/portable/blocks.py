@@ -11,7 +11,7 @@ from blockkit.cpu.portable.source import PythonSource
 from blockkit.cpu.sem.table import ENDS, semantics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, MutableSequence
 
     from blockkit.cpu.portable.source import Mark
 
@@ -39,7 +39,7 @@ class Block:
         self.run, self.marks, self.carried, self.length, self.bytes = run, marks, carried, length, size
         self.traps = True
 
-    def restore(self, slots: list[int], error: BaseException, before: int) -> None:
+    def restore(self, slots: MutableSequence[int], error: BaseException, before: int) -> None:
         """Bring the state to where it was before the instruction that raised ``error``.
 
         It is found by the line of the function in which it was raised.

@@ -9,7 +9,7 @@ from blockkit.cpu.dialect.plain import Fault
 from blockkit.cpu.system.paging import READ, SUPERVISOR, USER, WRITE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, MutableSequence, Sequence
 
     from blockkit.cpu.accelerator import GuestBus, Region
 
@@ -36,7 +36,7 @@ class Memory:
         code_changed: Called with a physical page whose code is written.
     """
 
-    def __init__(self, slots: list[int], bus: GuestBus) -> None:
+    def __init__(self, slots: MutableSequence[int], bus: GuestBus) -> None:
         self.slots, self.bus = slots, bus
         self.alone = False
         self.walk: Callable[[int, int, int], int]
@@ -88,22 +88,34 @@ class Memory:
     def watch(self, address: int, size: int) -> None:
         """Watch ``size`` bytes of code at a physical address, all in one page."""
         number = address >> 12
-        if number not in self._code:
+        marks = self._marks(number)
+        if not marks:
             for each in self._writes:
                 each.clear()
-        self._code[number] = self._code.get(number, 0) | _granules(address, size)
+        self._mark(number, marks | _granules(address, size))
 
     def written(self, address: int, size: int) -> None:
         """Learn that somebody wrote physical memory."""
         while size > 0:
             piece = min(size, PAGE - address % PAGE)
-            if self._code.get(address >> 12, 0) & _granules(address, piece):
-                self._forget(address >> 12)
+            if self._marks(address >> 12) & _granules(address, piece):
+                self.forget(address >> 12)
             address, size = address + piece, size - piece
 
-    def _forget(self, number: int) -> None:
-        del self._code[number]
+    def forget(self, number: int) -> None:
+        """Forget the code of a physical page: it is written."""
+        self._mark(number, 0)
         self.code_changed(number)
+
+    def _marks(self, number: int) -> int:
+        """Return the granules of a physical page that hold code, a bit each."""
+        return self._code.get(number, 0)
+
+    def _mark(self, number: int, marks: int) -> None:
+        if marks:
+            self._code[number] = marks
+        else:
+            self._code.pop(number, None)
 
     # -- physical ----------------------------------------------------------------------------------------------
 
@@ -188,7 +200,7 @@ class Memory:
             elif found[1]:
                 at = address % PAGE
                 found[0][at : at + size] = value.to_bytes(size, "little")
-                if physical >> 12 not in self._code:
+                if not self._marks(physical >> 12):
                     writes[address >> 12] = found[0]
 
         return load, store
@@ -203,12 +215,10 @@ class Memory:
         if found is None:
             if not self.alone:
                 raise Redo
-        elif found[1]:
-            code = self._code.get(physical >> 12)
-            if code and code & _granules(physical, size):
-                if not self.alone:
-                    raise Redo
-                self._forget(physical >> 12)
+        elif found[1] and self._marks(physical >> 12) & _granules(physical, size):
+            if not self.alone:
+                raise Redo
+            self.forget(physical >> 12)
         return found
 
     def probe(self, address: int, size: int, rights: int) -> None:

@@ -16,7 +16,7 @@ from blockkit.cpu.system import MODULES
 from blockkit.cpu.system.paging import IMPLICIT, SUPERVISOR, USER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, MutableSequence, Sequence
 
     from blockkit.cpu.accelerator import GuestBus
 
@@ -40,8 +40,8 @@ class PortableVcpu:
 
     def __init__(self, bus: GuestBus) -> None:
         self.bus = bus
-        self.slots = state.new_state()
-        self.memory = Memory(self.slots, bus)
+        self.slots = self._new_slots()
+        self.memory = self._new_memory()
         self._interrupt = self._nmi = self._kicked = False
         #: What is known by RIP alone, for each way to come there; and everything, by physical address.
         self._jumps: dict[tuple[int, ...], dict[int, Block]] = {}
@@ -51,6 +51,12 @@ class PortableVcpu:
         self.memory.walk = self._scope["walk"]
         self.memory.code_changed = self._forget_page
         self.reset()
+
+    def _new_slots(self) -> MutableSequence[int]:
+        return state.new_state()
+
+    def _new_memory(self) -> Memory:
+        return Memory(self.slots, self.bus)
 
     def _bind(self) -> dict[str, Callable[..., int]]:
         """Return the system code, bound to this processor."""
@@ -111,13 +117,14 @@ class PortableVcpu:
 
     def get_state(self) -> list[int]:
         """Return all slots."""
-        slots = list(self.slots)
+        slots = list(self.slots[: state.SLOTS])
         state.set_rflags(slots, state.rflags(slots))
         return slots
 
     def set_state(self, slots: Sequence[int]) -> None:
         """Set them."""
-        self.slots[:] = slots
+        for number, value in enumerate(slots):
+            self.slots[number] = value
         self._scope["update_mode"]()
         self._flush(1)
 

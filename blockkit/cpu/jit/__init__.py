@@ -1,0 +1,42 @@
+"""The semantics as native code: each instruction a record, and a handler that all instructions of its form share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from blockkit.cpu.accelerator import GuestBus
+    from blockkit.cpu.jit.elf import Loaded
+    from blockkit.cpu.jit.vcpu import JitVcpu
+
+
+def _say(text: str) -> None:
+    import sys
+
+    print(f"blockkit: {text}", file=sys.stderr)  # noqa: T201 - compiling takes long, and whoever waits wants to know
+
+
+class JitAccelerator:
+    """Runs on x86-64, at hundreds of millions of instructions a second.
+
+    Args:
+        say: Told what takes long; by default it goes to standard error.
+    """
+
+    name = "jit"
+
+    def __init__(self, say: Callable[[str], None] = _say) -> None:
+        self._say = say
+        self._loaded: Loaded | None = None
+
+    def create_vcpu(self, bus: GuestBus) -> JitVcpu:
+        """Return a processor after RESET; raises EmulationError where it cannot be compiled."""
+        from blockkit.cpu.jit.build import native_object
+        from blockkit.cpu.jit.elf import load_object
+        from blockkit.cpu.jit.vcpu import JitVcpu
+
+        if self._loaded is None:
+            self._loaded = load_object(native_object(self._say))
+        return JitVcpu(bus, self._loaded.symbols)

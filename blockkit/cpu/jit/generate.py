@@ -1,0 +1,138 @@
+"""All handlers: each form of the opcode map, with each operand size and each kind of operand in memory it can have."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from blockkit.cpu import state
+from blockkit.cpu.dialect.llvm import Library
+from blockkit.cpu.isa.decode import Instruction
+from blockkit.cpu.isa.operands import MEMORY_OR_REGISTER, Where
+from blockkit.cpu.jit import glue, layout
+from blockkit.cpu.jit.handlers import BASE, INDEX, REG, RM, Handler, UnsupportedError
+from blockkit.cpu.jit.tables import (
+    K_ANY,
+    K_BASE,
+    K_INDEX,
+    K_NARROW,
+    K_NONE,
+    KINDS,
+    SIZES,
+    W_16,
+    W_32,
+    W_64,
+    W_FLAT,
+    WAYS,
+    all_forms,
+)
+from blockkit.cpu.sem.table import semantics
+from blockkit.cpu.system import MODULES
+
+if TYPE_CHECKING:
+    from blockkit.cpu.isa.forms import Form
+
+#: The system code that only native code has.
+NATIVE_MODULES: Final = tuple(f"blockkit.cpu.jit.{name}" for name in ("memory", "translate", "blocks", "entries"))
+
+_MODES: Final = {
+    W_64: state.MODE_64 | state.MODE_PROTECTED | state.MODE_FLAT,
+    W_FLAT: state.MODE_32 | state.MODE_STACK_32 | state.MODE_PROTECTED | state.MODE_FLAT,
+    W_32: state.MODE_32 | state.MODE_STACK_32 | state.MODE_PROTECTED,
+    W_16: state.MODE_16,
+}
+_KINDS_OF: Final = {W_64: (K_BASE, K_INDEX, K_NARROW, K_ANY), W_FLAT: (K_NARROW, K_ANY), W_32: (K_ANY,), W_16: (K_ANY,)}
+#: Operand sizes that mean nothing to a form, whose handlers are then the same.
+_BY_SIZE: Final = frozenset(("v", "z", "y", "n", "p", "s", "a", "qd", "fe", "fs", "bs"))
+
+
+class Source(NamedTuple):
+    """Everything native, as one module.
+
+    Attributes:
+        text: LLVM assembly.
+        handlers: How many handlers there are.
+    """
+
+    text: str
+    handlers: int
+
+
+def _shape(form: Form, size: int, kind: int, way: int) -> Instruction:
+    """Return an instruction of a form whose registers are fields of its record."""
+    shape = Instruction(form, 64 if way == W_64 else 32)
+    shape.operand_size = size
+    shape.address_size = 4 if kind == K_NARROW or (way != W_64 and kind == K_NONE) else 8
+    shape.mod = 3 if kind == K_NONE else 0
+    shape.reg, shape.rm, shape.base = REG, RM, BASE
+    shape.index = INDEX if kind in (K_INDEX, K_NARROW) else None
+    shape.rex = 0x40
+    return shape
+
+
+def _kinds(form: Form, way: int) -> tuple[int, ...]:
+    """Return the kinds of operands that a form can have."""
+    wheres = {operand.where for operand in form.operands}
+    if Where.OFFSET in wheres:
+        return (K_BASE, K_NARROW, K_ANY) if way == W_64 else _KINDS_OF[way]
+    if not form.modrm:
+        return (K_NONE,)
+    may_be_memory = bool(wheres & (MEMORY_OR_REGISTER | {Where.MEMORY})) and form.memory is not False
+    may_be_register = form.memory is not True
+    return ((K_NONE,) if may_be_register else ()) + (_KINDS_OF[way] if may_be_memory else ())
+
+
+def _is_left_out(form: Form, size: int, kind: int) -> bool:
+    """Whether Python has to do it: what looks at the numbers of registers."""
+    return form.name(size) == "POP" and kind != K_NONE
+
+
+def source() -> Source:
+    """Generate everything."""
+    modules = [import_module(name) for name in (*MODULES, *NATIVE_MODULES)]
+    library = Library(modules)
+    numbers: dict[str, int] = {}
+    texts: list[str] = []
+    table = [layout.NO_HANDLER] * (len(all_forms()) * SIZES * KINDS * WAYS)
+    done: dict[tuple[object, ...], int] = {}
+    for place, form in enumerate(all_forms()):
+        sized = len(form.names) > 1 or any(operand.size in _BY_SIZE for operand in form.operands)
+        known = (form.names, form.operands, form.flags, form.modrm, form.memory, form.opcode == 0x90)
+        for index, size in enumerate((2, 4, 8)):
+            for way in range(WAYS):
+                if size == 8 and way != W_64 and sized:
+                    continue
+                for kind in _kinds(form, way):
+                    if _is_left_out(form, size, kind):
+                        continue
+                    key = (*known, size, kind, way)
+                    number = done.get(key)
+                    if number is None:
+                        number = done[key] = _make(form, size, kind, way, library, numbers, texts)
+                    table[((place * SIZES + index) * KINDS + kind) * WAYS + way] = number
+    library.tables["FORM_HANDLERS"] = tuple(table)
+    names = [*glue.FIRST, *(f"h{number}" for number in range(len(texts)))]
+    addresses = ", ".join(f"ptr @{name}" for name in names)
+    constant = f"@handlers = constant [{len(names)} x ptr] [{addresses}]"
+    return Source("\n".join([library.lower(), glue.text(), constant, *texts]), len(texts))
+
+
+def _make(
+    form: Form, size: int, kind: int, way: int, library: Library, numbers: dict[str, int], texts: list[str]
+) -> int:
+    """Generate a handler, unless there is the same one, and return its number."""
+    shape = _shape(form, size, kind, way)
+    meaning = semantics(shape)
+    if meaning is None:
+        return layout.NO_HANDLER
+    handler = Handler(shape, _MODES[way], kind, library)
+    try:
+        meaning(handler)
+    except UnsupportedError:
+        return layout.NO_HANDLER
+    body = handler.text("?")
+    number = numbers.get(body)
+    if number is None:
+        number = numbers[body] = layout.FIRST_FORM + len(texts)
+        texts.append(body.replace("@?", f"@h{len(texts)}", 1))
+    return number

@@ -1,0 +1,172 @@
+"""A processor that runs native code, and leaves to Python what is rare."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+from typing import TYPE_CHECKING, Final
+
+from blockkit.cpu import state
+from blockkit.cpu.jit import layout
+from blockkit.cpu.jit.memory_map import NativeMemory, address_of
+from blockkit.cpu.portable.blocks import LONGEST
+from blockkit.cpu.portable.vcpu import PortableVcpu
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, MutableSequence
+    from typing import Any
+
+    from blockkit.cpu.accelerator import GuestBus
+    from blockkit.cpu.portable.memory import Memory
+
+#: Instructions between two looks at whether somebody kicked.
+_SLICE: Final = 2_000_000
+#: Bytes for blocks; when they are used up all blocks are forgotten.
+_ARENA: Final = 64 << 20
+_BLOCK_ENTRIES: Final = 1 << 18
+_VOID: Final = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)
+_SIMPLE: Final = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)
+_WITH_NUMBER: Final = ctypes.PYFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint64)
+_CALLBACK: Final = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint64)
+
+
+class JitVcpu(PortableVcpu):
+    """See :class:`blockkit.cpu.accelerator.Vcpu`.
+
+    Args:
+        bus: What lies outside.
+        symbols: Addresses of the native functions.
+    """
+
+    def __init__(self, bus: GuestBus, symbols: dict[str, int]) -> None:
+        self._symbols = symbols
+        self._failure: BaseException | None = None
+        self._area = mmap.mmap(-1, layout.ALL_SLOTS * 8)
+        self._state = address_of(self._area)
+        self._arena = mmap.mmap(-1, _ARENA)
+        self._table = mmap.mmap(-1, _BLOCK_ENTRIES * layout.BLOCK_ENTRY)
+        self._enter = _VOID(symbols["enter"])
+        for name in ("mend_block", "set_key", "forget_all_translations", "forget_all_jumps", "forget_all_writes"):
+            setattr(self, f"_{name}", _SIMPLE(symbols[name]))
+        self._forget_code_page = _WITH_NUMBER(symbols["forget_code_page"])
+        super().__init__(bus)
+        self._install()
+
+    _mend_block: Callable[[int], None]
+    _set_key: Callable[[int], None]
+    _forget_all_translations: Callable[[int], None]
+    _forget_all_jumps: Callable[[int], None]
+    _forget_all_writes: Callable[[int], None]
+
+    def _new_slots(self) -> MutableSequence[int]:
+        slots: Any = memoryview(self._area).cast("Q")
+        return slots  # type: ignore[no-any-return]
+
+    def _new_memory(self) -> Memory:
+        return NativeMemory(self.slots, self.bus, lambda: self._forget_all_writes(self._state))
+
+    def _install(self) -> None:
+        """Tell native code where everything is."""
+        slots, bus = self.slots, self.bus
+        slots[layout.HANDLERS] = self._symbols["handlers"]
+        slots[layout.BLOCKS], slots[layout.BLOCKS_MASK] = address_of(self._table), _BLOCK_ENTRIES - 1
+        self._callbacks = []
+        for number, function in (
+            (layout.MMIO_READ, lambda address, size, _: bus.mmio_read(address, size)),
+            (layout.MMIO_WRITE, bus.mmio_write),
+            (layout.PORT_IN, lambda port, size, _: bus.port_read(port, size)),
+            (layout.PORT_OUT, bus.port_write),
+            (layout.CODE_WRITTEN, lambda address, _, __: self.memory.forget(address >> 12)),
+            (layout.FLUSHED, lambda *_: self._flushed()),
+        ):
+            callback = _CALLBACK(self._guarded(function))
+            self._callbacks.append(callback)
+            slots[number] = ctypes.cast(callback, ctypes.c_void_p).value or 0
+        self._forget_all()
+
+    def _guarded(self, function: Callable[[int, int, int], int | None]) -> Callable[[int, int, int], int]:
+        """Return a function that raises nothing: what it would is raised when native code is left."""
+
+        def call(first: int, second: int, third: int) -> int:
+            try:
+                return (function(first, second, third) or 0) & (1 << 64) - 1
+            except BaseException as error:
+                self._failure = self._failure or error
+                return 0
+
+        return call
+
+    # -- what changes --------------------------------------------------------------------------------------
+
+    def set_interrupt_line(self, level: bool) -> None:
+        super().set_interrupt_line(level)
+        self._set_pending()
+
+    def inject_nmi(self) -> None:
+        super().inject_nmi()
+        self._set_pending()
+
+    def _set_pending(self) -> None:
+        self.slots[layout.PENDING] = 2 if self._nmi else int(self._interrupt)
+
+    def _forget_page(self, number: int) -> None:
+        super()._forget_page(number)
+        self._forget_code_page(self._state, number << 12)
+
+    def _forget_all(self) -> None:
+        super()._forget_all()
+        slots = self.slots
+        start = address_of(self._arena)
+        # Records begin at multiples of their size.
+        slots[layout.ARENA_NEXT] = start + -start % layout.RECORD_SIZE
+        slots[layout.ARENA_END] = start + _ARENA
+        slots[layout.BLOCKS_USED] = slots[layout.PATCHED] = 0
+        self._table[:] = bytes(len(self._table))
+        if isinstance(self.memory, NativeMemory):
+            self.memory.unmark_all()
+        self._forget_all_jumps(self._state)
+        self._forget_all_translations(self._state)
+
+    def _flushed(self) -> None:
+        """Native code emptied its TLB."""
+        super()._flush(1)
+        self._forget_contexts()
+
+    def _flush(self, everything: int) -> None:
+        super()._flush(everything)
+        self._forget_all_translations(self._state)
+
+    def _flush_page(self, address: int) -> None:
+        super()._flush_page(address)
+        self._forget_all_translations(self._state)
+
+    def _forget_contexts(self) -> None:
+        for place in range(layout.CONTEXTS, layout.CONTEXTS + layout.MOST_CONTEXTS * layout.CONTEXT_SLOTS):
+            self.slots[place] = 0
+
+    # -- running -------------------------------------------------------------------------------------------
+
+    def _run_blocks(self, end: int) -> None:
+        slots = self.slots
+        left = min(end - slots[state.EXECUTED] - LONGEST, _SLICE)
+        if left < 0:
+            super()._run_blocks(end)
+            return
+        slots[layout.LEFT], slots[layout.LIMIT] = left, slots[state.EXECUTED] + left
+        slots[state.ATTENTION] = 0
+        self._set_key(self._state)
+        self._enter(self._state, 0)
+        self._mend_block(self._state)
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            slots[state.FAULT_VECTOR] = 0
+            raise failure
+        reason = slots[layout.EXIT]
+        if reason == layout.FAULTED:
+            vector, error = slots[state.FAULT_VECTOR] & 0xFF, slots[state.FAULT_ERROR]
+            slots[state.FAULT_VECTOR] = 0
+            self._deliver(vector, error, 1)
+        elif reason == layout.FALLBACK:
+            self._run_alone()
+        elif reason == layout.FULL:
+            self._forget_all()

@@ -9,12 +9,7 @@ from blockkit.cpu import state
 from blockkit.cpu.isa.decode import RIP, DecodeError, Instruction, decode
 from blockkit.cpu.isa.forms import BASELINE, Form, forms
 from blockkit.cpu.isa.operands import Where
-from blockkit.cpu.portable.engine import Fault
 from blockkit.cpu.sem.table import ENDS, semantics
-
-PAGE_FAULT: Final = 14
-#: Where the code of a test lies.
-CODE: Final = 0x1000
 
 _SHIFTS: Final = frozenset(("SHL", "SHR", "SAR", "SAL", "SHLD", "SHRD"))
 _ROTATIONS: Final = frozenset(("ROL", "ROR", "RCL", "RCR"))
@@ -36,36 +31,6 @@ class Case(NamedTuple):
     code: bytes
     registers: list[int]
     flags: int
-
-
-class Memory:
-    """One stretch of data, and code that cannot be read as such.
-
-    Args:
-        base: The address of ``data``.
-        data: What is there.
-        code: What is at CODE.
-    """
-
-    def __init__(self, base: int, data: bytes, code: bytes) -> None:
-        self.base, self.data, self.code = base, bytearray(data), code
-
-    def load(self, address: int, size: int) -> int:
-        at = address - self.base
-        if not 0 <= at <= len(self.data) - size:
-            raise Fault(PAGE_FAULT, 0)
-        return int.from_bytes(self.data[at : at + size], "little")
-
-    def store(self, address: int, size: int, value: int) -> None:
-        at = address - self.base
-        if not 0 <= at <= len(self.data) - size:
-            raise Fault(PAGE_FAULT, 2)
-        self.data[at : at + size] = value.to_bytes(size, "little")
-
-    def fetch(self, address: int, size: int) -> bytes:
-        if not CODE <= address < CODE + len(self.code):
-            raise Fault(PAGE_FAULT, 16)
-        return self.code[address - CODE :][:size]
 
 
 def number(rng: random.Random) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from functools import cache
 from typing import ClassVar
 
 import pytest
@@ -10,25 +11,27 @@ import unicorn
 from unicorn import x86_const as uc
 
 from blockkit.cpu import state
+from blockkit.cpu.accelerator import Stop
 from blockkit.cpu.isa.decode import decode
-from blockkit.cpu.portable import engine as portable
-from blockkit.cpu.portable.engine import Engine, Fault, Stop
-from tests.cpu.cases import CODE, PAGE_FAULT, Case, Memory, case, described, number, result_is_undefined, undefined
+from blockkit.cpu.sem.table import ENDS
+from tests.cpu.cases import Case, case, described, number, result_is_undefined, undefined
 from tests.cpu.host import MEMORY, Host, available
+from tests.cpu.machine import PAGE, LongBoard, Observed
 
 FORMS = described()
 #: Not for the host: what uses the stack, goes elsewhere, or does nothing.
-ELSEWHERE = frozenset(("PUSH", "POP", "LEAVE", "STD", "NOP")) | {name for name in FORMS if name in portable.ENDS}
+ELSEWHERE = frozenset(("PUSH", "POP", "LEAVE", "STD", "NOP")) | {name for name in FORMS if name in ENDS}
 STACK = 0x8000
 CASES = 120
 
 
-def start(memory: Memory, registers: list[int], flags: int) -> Engine:
-    engine = Engine(memory)
-    engine.state[:16] = registers
-    state.set_rflags(engine.state, flags)
-    engine.state[state.RIP] = CODE
-    return engine
+@cache
+def board(data: int) -> LongBoard:
+    return LongBoard(data)
+
+
+def start(data: bytes, code: bytes, registers: list[int], flags: int = state.ALWAYS, at: int = STACK) -> Observed:
+    return board(at).begin(data, code, registers, flags)
 
 
 @pytest.fixture(scope="module")
@@ -47,22 +50,22 @@ def test_it_does_what_this_processor_does(host: Host, name: str) -> None:
         if made is None or made.found.name != name or result_is_undefined(made):
             continue
         data = rng.randbytes(MEMORY)
-        engine = start(Memory(host.address, data, made.code), made.registers, made.flags)
-        assert state.rflags(engine.state) == made.flags
-        if engine.run(1) is Stop.FAULT:
-            assert engine.fault is not None
-            assert engine.fault.vector == 0, made
-            assert engine.state[:16] == made.registers
+        cpu = start(data, made.code, made.registers, made.flags, host.address)
+        assert cpu.flags == made.flags
+        cpu.run(1)
+        if cpu.fault is not None:
+            assert cpu.fault.vector == state.DIVIDE_ERROR, made
+            assert cpu.registers == made.registers
+            assert cpu.executed == 0
             continue
-        if name in ("BSF", "BSR") and state.rflags(engine.state) & state.ZF:
+        if name in ("BSF", "BSR") and cpu.flags & state.ZF:
             continue  # nothing was found, and the destination is undefined
         registers, flags, after = host.run(made.code, made.registers, made.flags, data)
         registers[state.RSP] = 0
-        assert engine.state[:16] == registers, (made.code.hex(), made.registers)
-        wrong = (state.rflags(engine.state) ^ flags) & state.ARITHMETIC & ~undefined(made)
+        assert cpu.registers == registers, (made.code.hex(), made.registers)
+        wrong = (cpu.flags ^ flags) & state.ARITHMETIC & ~undefined(made)
         assert not wrong, (made.code.hex(), made.registers, hex(wrong))
-        assert isinstance(engine.memory, Memory)
-        assert engine.memory.data == after, made.code.hex()
+        assert board(host.address).data == after, made.code.hex()
         done += 1
         if done == CASES:
             break
@@ -76,8 +79,10 @@ class Theirs:
 
     def __init__(self, data: bytes, code: bytes) -> None:
         self.machine = unicorn.Uc(unicorn.UC_ARCH_X86, unicorn.UC_MODE_64)
-        self.machine.mem_map(CODE, 4096)
-        self.machine.mem_write(CODE, code + b"\xf4" * 32)
+        self.start = board(STACK).offset(code)
+        # It looks at what comes after the instruction.
+        self.machine.mem_map(LongBoard.PAGE_OF_CODE, 2 * PAGE)
+        self.machine.mem_write(self.start, code + b"\xf4" * 32)
         self.machine.mem_map(STACK, 4096)
         self.machine.mem_write(STACK, data)
 
@@ -86,7 +91,7 @@ class Theirs:
             self.machine.reg_write(register, value)
         self.machine.reg_write(uc.UC_X86_REG_RFLAGS, flags)
         try:
-            self.machine.emu_start(CODE, 0, count=1)
+            self.machine.emu_start(self.start, 0, count=1)
         except unicorn.UcError as error:
             # It looks at where the jump went, too.
             if error.errno != unicorn.UC_ERR_FETCH_UNMAPPED:
@@ -125,13 +130,12 @@ def test_stack_and_jumps_go_as_unicorn_goes(text: str) -> None:
             registers[state.RBX] = rng.randrange(64)
         flags = rng.getrandbits(12) & state.ARITHMETIC | state.ALWAYS
         expected, rip, rflags, after = Theirs(data, code).run(registers, flags)
-        engine = start(Memory(STACK, data, code), registers, flags)
-        assert engine.run(1) is Stop.BUDGET, engine.fault
-        assert engine.state[:16] == expected
-        assert engine.state[state.RIP] == rip
-        assert (state.rflags(engine.state) ^ rflags) & (state.ARITHMETIC | state.DF) == 0
-        assert isinstance(engine.memory, Memory)
-        assert engine.memory.data == after
+        cpu = start(data, code, registers, flags)
+        assert cpu.run(1) is Stop.BUDGET, cpu.fault
+        assert cpu.registers == expected
+        assert cpu.slots[state.RIP] == rip
+        assert (cpu.flags ^ rflags) & (state.ARITHMETIC | state.DF) == 0
+        assert board(STACK).data == after
 
 
 def program(rng: random.Random) -> tuple[bytes, Case, int]:
@@ -152,7 +156,7 @@ def program(rng: random.Random) -> tuple[bytes, Case, int]:
     return code, first, count + 2
 
 
-def test_a_block_does_what_its_instructions_do_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_block_does_what_its_instructions_do_one_by_one() -> None:
     """Faults in the middle too: the state is that before the instruction that faulted."""
     rng = random.Random(5)
     faults = loops = 0
@@ -162,44 +166,41 @@ def test_a_block_does_what_its_instructions_do_one_by_one(monkeypatch: pytest.Mo
         registers = [STACK + rng.randrange(4096) if rng.random() < 0.5 else value for value in first.registers]
         registers[state.RCX] = rng.randrange(1, 6)
         ends = []
-        for longest in (1, 32):
-            with monkeypatch.context() as patch:
-                patch.setattr(portable, "_MAX_BLOCK", longest)
-                engine = start(Memory(STACK, data, code), registers, first.flags)
+        for budgets in ((1,) * 300, (300,)):
+            cpu = start(data, code, registers, first.flags)
+            for budget in budgets:
                 # The end of the code is no page at all, so that every run ends in a fault.
-                assert engine.run(300) is Stop.FAULT or engine.executed >= 300
-            if engine.fault is None:
-                break
-            fault = engine.fault
-            assert isinstance(engine.memory, Memory)
-            slots = engine.state
-            ends.append((slots[:17], state.rflags(slots), engine.executed, fault.args, bytes(engine.memory.data)))
-            loops += longest > 1 and engine.executed > count
-        else:
-            assert ends[0] == ends[1], (code.hex(), registers)
-            faults += ends[0][0][state.RIP] != CODE + len(code)
+                if cpu.run(budget) is Stop.SHUTDOWN:
+                    break
+            else:
+                assert cpu.executed == 300
+            fault = cpu.fault.args if cpu.fault else None
+            ends.append((cpu.slots[:17], cpu.flags, cpu.executed, fault, board(STACK).data))
+        assert ends[0] == ends[1], (code.hex(), registers)
+        loops += ends[0][2] > count
+        faults += ends[0][3] is not None and ends[0][0][state.RIP] != LongBoard.PAGE_OF_CODE + PAGE
     assert faults > 50
     assert loops > 10
 
 
 def test_a_fault_leaves_everything_as_it_was() -> None:
-    memory = Memory(STACK, bytes(4096), bytes.fromhex("50"))
-    engine = start(memory, [7] * 16, state.ALWAYS | state.CF)
-    assert engine.run(1) is Stop.FAULT
-    assert engine.fault is not None
-    assert engine.fault.args == (PAGE_FAULT, 2)
-    assert engine.state[:16] == [7] * 16
-    assert engine.state[state.RIP] == CODE
-    assert state.rflags(engine.state) == state.ALWAYS | state.CF
-    assert engine.executed == 0
+    code = bytes.fromhex("50")
+    cpu = start(bytes(4096), code, [7] * 16, state.ALWAYS | state.CF)
+    assert cpu.run(1) is Stop.SHUTDOWN
+    assert cpu.fault is not None
+    assert cpu.fault.args == (state.PAGE_FAULT, 2)
+    assert cpu.registers == [7] * 16
+    assert cpu.slots[state.RIP] == board(STACK).offset(code)
+    assert cpu.flags == state.ALWAYS | state.CF
+    assert cpu.executed == 0
 
 
 @pytest.mark.parametrize("text", ["0f0b", "f0 90", "0f ff 00", "06"])
 def test_what_is_no_instruction_is_undefined(text: str) -> None:
-    engine = start(Memory(STACK, b"", bytes.fromhex(text) + bytes(15)), [0] * 16, state.ALWAYS)
-    assert engine.run(1) is Stop.FAULT
-    assert engine.fault is not None
-    assert engine.fault.vector == portable.UNDEFINED
+    cpu = start(bytes(4096), bytes.fromhex(text) + bytes(15), [0] * 16)
+    assert cpu.run(1) is Stop.SHUTDOWN
+    assert cpu.fault is not None
+    assert cpu.fault.vector == state.UNDEFINED
 
 
 @pytest.mark.parametrize("flags", range(64))
@@ -211,55 +212,32 @@ def test_every_combination_of_flags_can_be_kept(flags: int) -> None:
     assert state.rflags(slots) == wanted
 
 
-def test_code_that_ends_inside_an_instruction_faults_when_it_gets_there() -> None:
-    class Short(Memory):
-        def fetch(self, address: int, size: int) -> bytes:
-            if address >= CODE + 3:
-                raise Fault(PAGE_FAULT, 16)
-            return super().fetch(address, size)
-
+def test_code_that_ends_before_a_missing_page_faults_when_it_gets_there() -> None:
     code = bytes.fromhex("4801c8")
     assert decode(code, 64).length == 3
-    engine = start(Short(STACK, b"", code), [1] * 16, state.ALWAYS)
-    assert engine.run(2) is Stop.FAULT
-    assert engine.executed == 1
-    assert engine.state[state.RAX] == 2
-    assert engine.state[state.RIP] == CODE + 3
-
-
-class Paged(Memory):
-    """Code on pages of four bytes, of which only the first ``pages`` are there."""
-
-    pages = 2
-
-    def fetch(self, address: int, size: int) -> bytes:
-        page = (address - CODE) // 4
-        if page >= self.pages:
-            raise Fault(PAGE_FAULT, 16)
-        return super().fetch(address, min(size, 4 - address % 4))
-
-
-def test_an_instruction_on_two_pages_is_fetched_whole() -> None:
-    engine = start(Paged(STACK, b"", bytes.fromhex("4801c8 48ffc3 90 90")), [1] * 16, state.ALWAYS)
-    assert engine.run(4) is Stop.BUDGET
-    assert engine.state[state.RAX] == engine.state[state.RBX] == 2
+    cpu = start(bytes(4096), code, [1] * 16)
+    assert cpu.run(2) is Stop.SHUTDOWN
+    assert cpu.fault is not None
+    assert cpu.fault.args == (state.PAGE_FAULT, 16)
+    assert cpu.executed == 1
+    assert cpu.slots[state.RAX] == 2
+    assert cpu.slots[state.RIP] == cpu.slots[state.CR2] == LongBoard.PAGE_OF_CODE + PAGE
 
 
 def test_an_instruction_whose_second_page_is_missing_faults_there() -> None:
-    memory = Paged(STACK, b"", bytes.fromhex("4801c8 48ffc3"))
-    memory.pages = 1
-    engine = start(memory, [1] * 16, state.ALWAYS)
-    assert engine.run(2) is Stop.FAULT
-    assert engine.executed == 1
-    assert engine.run(1) is Stop.FAULT
-    assert engine.fault is not None
-    assert engine.fault.args == (PAGE_FAULT, 16)
-    assert engine.state[state.RIP] == CODE + 3
-    assert engine.state[state.RBX] == 1
+    code = bytes.fromhex("4801c8 48ff")
+    cpu = start(bytes(4096), code, [1] * 16)
+    assert cpu.run(2) is Stop.SHUTDOWN
+    assert cpu.fault is not None
+    assert cpu.fault.args == (state.PAGE_FAULT, 16)
+    assert cpu.executed == 1
+    assert cpu.slots[state.RIP] == board(STACK).offset(code) + 3
+    assert cpu.slots[state.CR2] == LongBoard.PAGE_OF_CODE + PAGE
+    assert cpu.slots[state.RBX] == 1
 
 
 def test_an_instruction_that_is_too_long_is_a_protection_fault() -> None:
-    engine = start(Memory(STACK, b"", b"\x66" * 20), [0] * 16, state.ALWAYS)
-    assert engine.run(1) is Stop.FAULT
-    assert engine.fault is not None
-    assert engine.fault.args == (portable.PROTECTION, 0)
+    cpu = start(bytes(4096), b"\x66" * 20, [0] * 16)
+    assert cpu.run(1) is Stop.SHUTDOWN
+    assert cpu.fault is not None
+    assert cpu.fault.args == (state.PROTECTION, 0)

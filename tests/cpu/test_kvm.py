@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from blockkit.cpu.accelerator import Vcpu
     from blockkit.cpu.kvm.vcpu import KvmVcpu
 
 MILLISECOND = 1_000_000
@@ -601,6 +602,20 @@ def test_no_kick_is_lost_at_any_moment(machine: Callable[..., Machine]) -> None:
 
 
 @needs_kvm
+def test_any_number_of_kicks_is_one(machine: Callable[..., Machine]) -> None:
+    one = machine("e601 ebfc")
+
+    def kick() -> None:
+        for _ in range(20_000):
+            one.cpu.kick()
+
+    one.board.on_access = kick
+    assert one.cpu.run(LONG) is Stop.KICKED
+    one.board.on_access = lambda: None
+    assert one.cpu.run(MILLISECOND) is Stop.BUDGET
+
+
+@needs_kvm
 def test_a_kick_in_a_callback_stops_after_the_instruction(machine: Callable[..., Machine]) -> None:
     one = machine("e501 e502 f4")  # IN AX, 1; IN AX, 2; HLT
     one.board.on_access = lambda: one.cpu.kick()
@@ -692,6 +707,43 @@ def test_a_callback_can_reset_the_processor(machine: Callable[..., Machine]) -> 
 
 
 @needs_kvm
+def test_a_state_is_set_even_if_the_callback_fails_after_it(machine: Callable[..., Machine]) -> None:
+    one = machine("e501 f4")
+    one.board.put(0x1800, "40 f4")  # INC AX; HLT
+
+    def fail() -> None:
+        one.change({state.RIP: 0x1800, state.RAX: 6})
+        raise ZeroDivisionError
+
+    one.board.on_access = fail
+    with pytest.raises(ZeroDivisionError):
+        one.cpu.run(LONG)
+    assert one.slot(state.RIP) == 0x1800
+    assert one.cpu.run(LONG) is Stop.HALTED
+    assert one.slot(state.RAX) == 7
+
+
+@needs_kvm
+def test_a_reset_does_not_turn_time_back(machine: Callable[..., Machine]) -> None:
+    one = machine("e601 e602 f4")
+    times: list[int] = []
+
+    def start_again() -> None:
+        times.append(one.cpu.executed)
+        one.cpu.reset()
+        time.sleep(0.001)
+        times.append(one.cpu.executed)
+
+    one.board.on_access = start_again
+    one.cpu.run(MILLISECOND)
+    times += [one.cpu.executed, one.slot(state.EXECUTED)]
+    assert times == sorted(times)
+    before = one.cpu.executed
+    one.cpu.reset()
+    assert one.cpu.executed == before
+
+
+@needs_kvm
 def test_a_callback_sees_what_it_set(machine: Callable[..., Machine]) -> None:
     one = machine("e601 f4")
     one.board.put(0x1800, "e602 f4")
@@ -776,7 +828,7 @@ def test_a_new_processor_is_as_reset_leaves_it() -> None:
 
 @needs_kvm
 def test_every_slot_comes_back_as_it_was_set(machine: Callable[..., Machine]) -> None:
-    cpu = machine().cpu
+    cpu: Vcpu = machine().cpu
     for seed in range(20):
         slots = random_state(seed)
         cpu.set_state(slots)

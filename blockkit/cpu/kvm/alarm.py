@@ -70,6 +70,8 @@ class Alarm:
         #: interrupted by a handler that rings: therefore it can be taken again.
         self._lock = threading.RLock()
         self._running: int | None = None
+        #: The signal of a ring is on its way: more would only fill the queue, whose length is limited.
+        self._rung = False
         self._timer = c_int(-1)
         #: Whose timer it is: not by number, which another thread may get later.
         self._timer_thread: threading.Thread | None = None
@@ -82,7 +84,7 @@ class Alarm:
             if not self._known or before != self._blocked:
                 self._tell_mask(before)
             with self._lock:
-                self._running = threading.get_ident()
+                self._running, self._rung = threading.get_ident(), False
         except BaseException:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             raise
@@ -95,6 +97,7 @@ class Alarm:
             self._running = None
         self._set_timer(0)
         self.consume()
+        # Not if something above was interrupted by an exception: a signal that is still waiting would end the process.
         signal.pthread_sigmask(signal.SIG_SETMASK, self._blocked)
 
     def wake_at(self, deadline: int) -> None:
@@ -111,11 +114,17 @@ class Alarm:
     def ring(self) -> None:
         """Call the thread back now, if it is inside; from any thread."""
         with self._lock:
-            if self._running is not None:
-                signal.pthread_kill(self._running, SIGNAL)
+            if self._running is not None and not self._rung:
+                try:
+                    signal.pthread_kill(self._running, SIGNAL)
+                except OSError as error:
+                    raise failure("pthread_kill", error.errno) from error
+                self._rung = True
 
     def consume(self) -> None:
-        """Forget the calls that came."""
+        """Forget the calls that came. What a ring is for is to be looked at after this."""
+        with self._lock:
+            self._rung = False
         while signal.sigtimedwait((SIGNAL,), 0) is not None:
             pass
 

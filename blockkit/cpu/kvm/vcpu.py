@@ -135,7 +135,6 @@ class KvmVcpu:
         """Bring the processor to the state after RESET."""
         slots = state.new_state()
         reset(slots)
-        slots[state.EXECUTED] = self.executed
         self._line = self._nmi = False
         self._set(slots, clear=True)
 
@@ -231,11 +230,11 @@ class KvmVcpu:
                 else:
                     exits.do_mmio(self._page, self.bus, self._vm.memory)
             except BaseException:
+                self._busy = False
                 exits.give_up(self._page, reason)
                 self._settle(quiet=True)
                 raise
-            finally:
-                self._busy = False
+            self._busy = False
             if self._later is not None:
                 self._settle()
         elif reason == kvm.EXIT_HLT:
@@ -289,10 +288,15 @@ class KvmVcpu:
         return None
 
     def _set(self, slots: list[int], *, clear: bool = False) -> None:
-        """Set the state, now or when the instruction has ended that asks the bus something."""
+        """Set the state, now or when the instruction has ended that asks the bus something.
+
+        With ``clear``, what has no slots is reset too, and time goes on.
+        """
         if self._busy:
             self._later = slots, clear
             return
+        if clear:
+            slots[state.EXECUTED] = self.executed
         self._processor.set(slots, clear=clear)
         # What the kernel takes from the page when it enters the guest, and what it says there of interrupts.
         self._run.cr8 = slots[state.CR8]
@@ -301,9 +305,10 @@ class KvmVcpu:
         self._halt = slots[state.HALT] & (state.HALTED | state.SHUTDOWN)
         if self._vm.interrupt_controllers:
             self._halt &= state.SHUTDOWN
-        self._executed = slots[state.EXECUTED]
-        if self._started is not None:
-            self._started = time.monotonic_ns()
+        if not clear:
+            self._executed = slots[state.EXECUTED]
+            if self._started is not None:
+                self._started = time.monotonic_ns()
 
     def _error(self, reason: int) -> EmulationError:
         """Return the error for an exit after which nothing goes on."""

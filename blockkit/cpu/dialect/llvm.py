@@ -132,10 +132,10 @@ class _Body:
         """Return the function."""
         function = self.function
         self.lines = [f"%{name}.p = alloca i64" for name in self.locals]
-        self.lines += [f"store i64 %{name}, ptr %{name}.p" for name in self.parameters]
+        self.lines += [f"store i64 %{name}.a, ptr %{name}.p" for name in self.parameters]
         if not self._block(function.tree.body):
             self._return("0")
-        arguments = "".join(f", i64 %{name}" for name in self.parameters)
+        arguments = "".join(f", i64 %{name}.a" for name in self.parameters)
         kind = self.library.signature(function.name)
         head = f"define internal {kind} @{function.name}(ptr %S{arguments}) nounwind {{"
         return "\n".join([head, "entry:", *self.lines, "}"])

@@ -13,6 +13,7 @@ from blockkit.cpu.jit.layout import (
     BLOCKS,
     BLOCKS_MASK,
     BLOCKS_USED,
+    BYTES,
     CELL_OFFSET,
     CELL_TAKEN,
     CONTEXT_NEXT,
@@ -22,7 +23,9 @@ from blockkit.cpu.jit.layout import (
     EXIT,
     FALLBACK,
     FOUND_BYTES,
+    FOUND_CROSSING,
     FOUND_MARKS,
+    FOUND_SHORT,
     FULL,
     H_ATTENTION,
     H_DEAD,
@@ -42,14 +45,24 @@ from blockkit.cpu.jit.layout import (
     PATCHED_HANDLER,
     PENDING,
     RECORD_SIZE,
+    SCRATCH,
     SIZE,
+    STATE,
     TAKEN,
     TLB,
     TLB_ENTRIES,
     TLB_POINTER,
 )
-from blockkit.cpu.jit.memory import check_canonical, forget_jumps, forget_writes, granules, host_page, rights_now
-from blockkit.cpu.jit.translate import handler_address, translate_block
+from blockkit.cpu.jit.memory import (
+    beyond,
+    check_canonical,
+    forget_jumps,
+    forget_writes,
+    granules,
+    host_page,
+    rights_now,
+)
+from blockkit.cpu.jit.translate import decode_record, handler_address, translate_block
 from blockkit.cpu.state import (
     ATTENTION,
     CPL,
@@ -74,6 +87,8 @@ _PAGE: Final = 4096
 _LONGEST: Final = 32
 #: Room that the longest block takes, and some.
 _ROOM: Final = (_LONGEST + 6) * RECORD_SIZE
+#: In the key of a block on two pages.
+_CROSSING: Final = 1 << 63
 _GONE: Final = (1 << 64) - 1
 _OFFSET_BITS: Final = (1 << 48) - 1
 
@@ -106,6 +121,7 @@ def find_block(offset: int) -> int:
             room = S[SEGMENT_LIMITS + CS] - offset + 1
     physical = walk(linear, FETCH, rights_now())
     key = code_key()
+    S[FOUND_CROSSING] = 0
     entry = block_entry(physical, offset, key)
     if host_read(entry + 24, 8):
         return host_read(entry + 24, 8)
@@ -117,9 +133,47 @@ def find_block(offset: int) -> int:
         S[EXIT] = FULL
         return 0
     marks = S[FOUND_MARKS]
-    if room > _PAGE - (physical & _INSIDE):
-        room = _PAGE - (physical & _INSIDE)
-    first = translate_block(offset, physical, host + (physical & _INSIDE), room, _LONGEST)
+    left = _PAGE - (physical & _INSIDE)
+    code = host + (physical & _INSIDE)
+    if left < 15 and room > left:
+        scratch = S[STATE] + SCRATCH * 8
+        if decode_record(code, code + left, scratch) == 0 and S[FOUND_SHORT]:
+            return find_crossing(offset, physical, code, left, linear)
+    return add_block(entry, offset, physical, key, code, left if room > left else room, marks, _LONGEST)
+
+
+def find_crossing(offset: int, physical: int, code: int, left: int, linear: int) -> int:
+    """Return the block of one instruction that goes on in the next page."""
+    second = walk(beyond(linear + left), FETCH, rights_now())
+    # What it is depends on both pages. Nothing but the table knows it, so it can be forgotten there alone.
+    S[FOUND_CROSSING] = 1
+    key = code_key() ^ (second >> 12) << 24 ^ _CROSSING
+    entry = block_entry(physical, offset, key)
+    if host_read(entry + 24, 8):
+        return host_read(entry + 24, 8)
+    host = host_page(second >> 12)
+    if host == 0:
+        S[EXIT] = FALLBACK
+        return 0
+    marks = S[FOUND_MARKS]
+    bytes_ = S[STATE] + BYTES * 8
+    index = 0
+    while index < 15:
+        byte = host_read(code + index, 1) if index < left else host_read(host + index - left, 1)
+        host_write(bytes_ + index, 1, byte)
+        index += 1
+    # The second page has a node of its own, which leads to the same entry of the table.
+    node = S[ARENA_NEXT]
+    S[ARENA_NEXT] += HEADER_SIZE + RECORD_SIZE
+    host_write(node + HEADER_ENTRY, 8, entry)
+    watch(marks, second, 15 - left, node)
+    host_page(physical >> 12)
+    return add_block(entry, offset, physical, key, bytes_, 15, S[FOUND_MARKS], 1)
+
+
+def add_block(entry: int, offset: int, physical: int, key: int, code: int, room: int, marks: int, longest: int) -> int:
+    """Translate a block, and add it to the table and to its page."""
+    first = translate_block(offset, physical, code, room, longest)
     header = first - HEADER_SIZE
     host_write(entry, 8, physical)
     host_write(entry + 8, 8, offset)
@@ -127,15 +181,24 @@ def find_block(offset: int) -> int:
     host_write(entry + 24, 8, first)
     S[BLOCKS_USED] += 1
     host_write(header + HEADER_ENTRY, 8, entry)
+    size = S[FOUND_BYTES]
+    if size > _PAGE - (physical & _INSIDE):
+        size = _PAGE - (physical & _INSIDE)
+    if size == 0:
+        size = 1
+    watch(marks, physical, size, header)
+    return first
+
+
+def watch(marks: int, physical: int, size: int, header: int) -> None:
+    """Forget a block when some bytes of a page are written; ``marks`` are those of the page, 0 for ROM."""
     host_write(header + HEADER_NEXT, 8, 0)
     if marks:
         if host_read(marks, 8) == 0:
             forget_writes()
-        size = S[FOUND_BYTES] if S[FOUND_BYTES] else 1  # noqa: FURB110 - `or` is no value here
         host_write(marks, 8, host_read(marks, 8) | granules(physical, size))
         host_write(header + HEADER_NEXT, 8, host_read(marks + 8, 8))
         host_write(marks + 8, 8, header)
-    return first
 
 
 def block_entry(physical: int, offset: int, key: int) -> int:
@@ -183,7 +246,7 @@ def resolve(offset: int) -> int:
         return S[entry + 1]
     S[RIP] = offset
     record = find_block(offset)
-    if record:
+    if record and S[FOUND_CROSSING] == 0:
         S[entry] = tag
         S[entry + 1] = record
     return record
@@ -193,8 +256,9 @@ def link(cell: int) -> int:
     """Return where a cell goes on, and go there directly from now on if it is in the same page."""
     record = (cell & ~(RECORD_SIZE - 1)) - RECORD_SIZE
     offset = host_read(cell + CELL_OFFSET, 8)
+    S[FOUND_CROSSING] = 0
     target = resolve(offset)
-    if target:
+    if target and S[FOUND_CROSSING] == 0:
         header = header_of(record)
         base = 0 if S[MODE] & MODE_64 else S[SEGMENT_BASES + CS]
         source = base + host_read(header + HEADER_OFFSET, 8) + host_read(record + AT, 1)

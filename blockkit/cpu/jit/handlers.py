@@ -415,6 +415,14 @@ class Handler(Machine):
         self.lines.append("call void @after_call(ptr %S, ptr %ip)")
         return Value(self, found, 64)
 
+    def compute(self, function: Callable[..., int | None], *arguments: Value | int) -> Value:
+        name = function.__name__
+        if name not in self._library.functions:
+            raise UnsupportedError
+        self._touches = True
+        given = [str(each & (1 << 64) - 1) if isinstance(each, int) else each.text for each in arguments]
+        return Value(self, self._system(name, given), 64)
+
     def _reload_flags(self) -> None:
         self._result = self._emit(f"load i64, ptr {self._slot_pointer(state.RES)}")
         self._carries = self._emit(f"load i64, ptr {self._slot_pointer(state.COUT)}")

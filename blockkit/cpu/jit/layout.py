@@ -39,6 +39,12 @@ FOUND_MARKS: Final = NATIVE + 17
 BLOCKS, BLOCKS_MASK, BLOCKS_USED = NATIVE + 18, NATIVE + 19, NATIVE + 20
 #: What the decoder found beside the record, and the translator beside the block.
 FOUND_FORM, FOUND_IMMEDIATE, FOUND_BYTES = NATIVE + 21, NATIVE + 22, NATIVE + 23
+#: Not zero: the bytes ended inside an instruction; the block found goes on in another page.
+FOUND_SHORT, FOUND_CROSSING = NATIVE + 27, NATIVE + 28
+#: Address of the state.
+STATE: Final = NATIVE + 29
+#: Room for the bytes of an instruction on two pages, and for a record that nobody runs.
+BYTES, SCRATCH = NATIVE + 296, NATIVE + 304
 #: Not zero: an interrupt waits that is taken as soon as it may be.
 PENDING: Final = NATIVE + 24
 #: The newest of the contexts, and how many keys were given.

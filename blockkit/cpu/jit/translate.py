@@ -19,6 +19,7 @@ from blockkit.cpu.jit.layout import (
     FOUND_BYTES,
     FOUND_FORM,
     FOUND_IMMEDIATE,
+    FOUND_SHORT,
     H_FALLBACK,
     H_GOTO,
     H_LINK,
@@ -129,6 +130,12 @@ def read_code(at: int, size: int) -> int:
     return host_read(at, 8)
 
 
+def cut_short() -> int:
+    """Say that the bytes end inside an instruction."""
+    S[FOUND_SHORT] = 1
+    return 0
+
+
 def decode_record(start: int, end: int, record: int) -> int:
     """Decode one instruction and write its record, all but NUMBER and AT.
 
@@ -138,10 +145,12 @@ def decode_record(start: int, end: int, record: int) -> int:
         record: Where the record goes.
 
     Returns:
-        Its length; 0 where Python has to do it, or to say why not. FOUND_FORM holds the word of its form, its operand
-        size (bits 60 and 61) and whether its address is relative to its end (bit 63); FOUND_IMMEDIATE its immediate.
+        Its length; 0 where Python has to do it, or to say why not: FOUND_SHORT tells whether the bytes end inside it.
+        FOUND_FORM holds the word of its form, its operand size (bits 60 and 61) and whether its address is relative to
+        its end (bit 63); FOUND_IMMEDIATE its immediate.
     """
     mode = S[MODE] & MODE_CODE
+    S[FOUND_SHORT] = 0
     if end - start > 15:
         end = start + 15
     at = start
@@ -154,7 +163,7 @@ def decode_record(start: int, end: int, record: int) -> int:
     byte = 0
     while 1:
         if at >= end:
-            return 0
+            return cut_short()
         byte = host_read(at, 1)
         at += 1
         if byte == 0x66:
@@ -179,13 +188,13 @@ def decode_record(start: int, end: int, record: int) -> int:
     opcode = byte
     if byte == 0x0F:
         if at >= end:
-            return 0
+            return cut_short()
         byte = host_read(at, 1)
         at += 1
         opcode = 0x100 | byte
         if byte == 0x38 or byte == 0x3A:
             if at >= end:
-                return 0
+                return cut_short()
             opcode = (0x200 if byte == 0x38 else 0x300) | host_read(at, 1)
             at += 1
     entry = OPCODES[opcode]
@@ -195,7 +204,7 @@ def decode_record(start: int, end: int, record: int) -> int:
     modrm = 0
     if entry & HAS_MODRM:
         if at >= end:
-            return 0
+            return cut_short()
         modrm = host_read(at, 1)
         at += 1
     mod = modrm >> 6
@@ -268,7 +277,7 @@ def decode_record(start: int, end: int, record: int) -> int:
             absolute = 0
             if rm == 4:
                 if at >= end:
-                    return 0
+                    return cut_short()
                 sib = host_read(at, 1)
                 at += 1
                 index = sib >> 3 & 7 | rex << 2 & 8
@@ -294,7 +303,7 @@ def decode_record(start: int, end: int, record: int) -> int:
                 near = 4
         if near:
             if at + near > end:
-                return 0
+                return cut_short()
             displacement = read_code(at, near)
             at += near
     else:
@@ -316,7 +325,7 @@ def decode_record(start: int, end: int, record: int) -> int:
         else:
             length = 1 << size
         if at + length > end:
-            return 0
+            return cut_short()
         immediate = read_code(at, length)
         at += length
         if what == I_ADDRESS:
@@ -428,7 +437,7 @@ def translate_block(offset: int, physical: int, host: int, room: int, longest: i
         host_write(record + NUMBER, 1, number)
         host_write(record + AT, 1, at)
         host_write(record + SIZE, 1, ENDS)
-        longer = 1 if number == longest or (at >= room and number) else 0
+        longer = 1 if number == longest or (number and (at >= room or S[FOUND_SHORT])) else 0
         host_write(record + HANDLER, 8, handler_address(H_GOTO if longer else H_FALLBACK))
     if (form & ENDS_BLOCK) == 0 or form & RELATIVE:
         host_write(record + TAKEN, 8, record + CELL_TAKEN)

@@ -68,6 +68,7 @@ class JitVcpu(PortableVcpu):
     def _install(self) -> None:
         """Tell native code where everything is."""
         slots, bus = self.slots, self.bus
+        slots[layout.STATE] = self._state
         slots[layout.HANDLERS] = self._symbols["handlers"]
         slots[layout.BLOCKS], slots[layout.BLOCKS_MASK] = address_of(self._table), _BLOCK_ENTRIES - 1
         self._callbacks = []

@@ -231,6 +231,14 @@ class PythonSource(Machine):
         self.body.append(f"t{self._names} = {function.__name__}({given})")
         return Value(self, f"t{self._names}", 64)
 
+    def compute(self, function: Callable[..., int | None], *arguments: Value | int) -> Value:
+        self.may_fault = True
+        self.functions.add(function.__name__)
+        given = ", ".join(str(each) if isinstance(each, int) else f"+{each.text}" for each in arguments)
+        self._names += 1
+        self.body.append(f"t{self._names} = {function.__name__}({given})")
+        return Value(self, f"t{self._names}", 64)
+
     def _flush(self) -> None:
         """Write all slots back, and forget them."""
         changed = {number: held.text for number, held in self.slots.items() if not self._is_kept(number, held)}

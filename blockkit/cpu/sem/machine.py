@@ -253,6 +253,17 @@ class Machine(ABC):
         """
 
     @abstractmethod
+    def compute(self, function: Callable[..., int | None], *arguments: Value | int) -> Value:
+        """Call system code that looks at nothing but its arguments, memory, and slots that no semantics touch.
+
+        Those are MXCSR and the slots from OWN on. It is much faster than :meth:`call`, and may raise an exception as
+        long as nothing was changed before.
+
+        Returns:
+            What it returns, 64 bits.
+        """
+
+    @abstractmethod
     def packed(self, name: str, lane_bits: int, *values: Value) -> Value:
         """Do the same with each lane of vectors; the operations are listed in :mod:`blockkit.cpu.sem.packed`."""
 

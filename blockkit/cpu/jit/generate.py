@@ -26,7 +26,7 @@ from blockkit.cpu.jit.tables import (
     WAYS,
     all_forms,
 )
-from blockkit.cpu.sem.table import semantics
+from blockkit.cpu.sem.table import is_string, semantics
 from blockkit.cpu.system import MODULES
 
 if TYPE_CHECKING:
@@ -62,11 +62,17 @@ def _shape(form: Form, size: int, kind: int, way: int) -> Instruction:
     """Return an instruction of a form whose registers are fields of its record."""
     shape = Instruction(form, 64 if way == W_64 else 32)
     shape.operand_size = size
-    shape.address_size = 4 if kind == K_NARROW or (way != W_64 and kind == K_NONE) else 8
-    shape.mod = 3 if kind == K_NONE else 0
+    shape.rex = 0x40
+    if kind == K_NONE or is_string(form):
+        shape.address_size = {W_64: 8, W_16: 2}.get(way, 4)
+        shape.mod = 3
+        shape.reg, shape.rm = REG, RM
+        shape.repeat = {K_BASE: 0xF3, K_INDEX: 0xF2}.get(kind, 0)
+        return shape
+    shape.address_size = 4 if kind == K_NARROW else 8
+    shape.mod = 0
     shape.reg, shape.rm, shape.base = REG, RM, BASE
     shape.index = INDEX if kind in (K_INDEX, K_NARROW) else None
-    shape.rex = 0x40
     return shape
 
 
@@ -75,6 +81,8 @@ def _kinds(form: Form, way: int) -> tuple[int, ...]:
     wheres = {operand.where for operand in form.operands}
     if Where.OFFSET in wheres:
         return (K_BASE, K_NARROW, K_ANY) if way == W_64 else _KINDS_OF[way]
+    if is_string(form):
+        return K_NONE, K_BASE, K_INDEX
     if not form.modrm:
         return (K_NONE,)
     may_be_memory = bool(wheres & (MEMORY_OR_REGISTER | {Where.MEMORY})) and form.memory is not False

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from blockkit.cpu.isa.forms import by_opcode
 from blockkit.cpu.isa.operands import MEMORY_OR_REGISTER, Where
-from blockkit.cpu.sem.table import ENDS
+from blockkit.cpu.sem.table import ends, is_string
 
 if TYPE_CHECKING:
     from blockkit.cpu.isa.forms import Form
@@ -23,6 +23,8 @@ FLOATING: Final = 1 << 28
 COUNTS: Final = 1 << 29
 #: Its address is in the instruction, without ModRM.
 DIRECT: Final = 1 << 30
+#: A string instruction: REP ends its block; its kinds are K_NONE, K_BASE with F3 and K_INDEX with F2.
+STRING: Final = 1 << 31
 
 #: Kinds of immediates: none; a byte; a byte extended to the operand size; two or four bytes, extended; two, four or
 #: eight; two; an address; what only Python takes.
@@ -77,8 +79,10 @@ def word(form: Form) -> int:
         value |= COUNTS
     if form.opcode == 0x90 and not form.operands:
         value |= NOT_EXCHANGE
-    if any(name in ENDS for name in form.names):
+    if ends(form, repeated=False):
         value |= ENDS_BLOCK
+    if is_string(form):
+        value |= STRING
     return value
 
 

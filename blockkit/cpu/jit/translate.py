@@ -77,6 +77,7 @@ from blockkit.cpu.jit.tables import (
     RELATIVE,
     RM_FIELD,
     SIZES,
+    STRING,
     W_16,
     W_32,
     W_64,
@@ -314,7 +315,7 @@ def decode_record(start: int, end: int, record: int) -> int:
     if what == I_OTHER:
         return 0
     if what:
-        if what == I_BYTE or what == I_SIGNED:  # noqa: SIM109 - no tuples in the dialect
+        if what == I_BYTE or what == I_SIGNED:
             length = 1
         elif what == I_NARROW:
             length = 2 if size == 1 else 4
@@ -361,9 +362,20 @@ def decode_record(start: int, end: int, record: int) -> int:
             kind = K_ANY
     else:
         relative = 0
+        if (form & STRING) == 0:
+            segment = _DS
+    if form & (COUNTS | STRING):
+        # Their handlers are those of the usual address size, and of DS.
+        way = way_now()
+        if width != (3 if way == W_64 else 1 if way == W_16 else 2):
+            return 0
+        if form & STRING:
+            if segment != _NO_SEGMENT and segment != _DS:
+                return 0
+            if repeat:
+                kind = K_BASE if repeat == 0xF3 else K_INDEX
+                form |= ENDS_BLOCK
         segment = _DS
-    if form & COUNTS and width != (3 if mode == MODE_64 else 2):
-        return 0
     handler = FORM_HANDLERS[((place * SIZES + size - 1) * KINDS + kind) * WAYS + way_now()]
     if handler == NO_HANDLER:
         return 0

@@ -8,7 +8,7 @@ from blockkit.cpu import state
 from blockkit.cpu.dialect.plain import Fault
 from blockkit.cpu.isa.decode import MAX_LENGTH, DecodeError, Instruction, TooLongError, TruncatedError, decode
 from blockkit.cpu.portable.source import PythonSource
-from blockkit.cpu.sem.table import ENDS, semantics
+from blockkit.cpu.sem.table import ends, semantics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, MutableSequence
@@ -62,7 +62,8 @@ class Block:
                 values = {number: eval(text, {}, known) for number, text in held.items()}
                 for number, value in values.items():
                     slots[number] = value
-                slots[state.RIP] = found.offset
+                if found.offset is not None:
+                    slots[state.RIP] = found.offset
                 turn = known.get("turn", 1)
                 assert isinstance(turn, int)
                 slots[state.EXECUTED] = before + (turn - 1) * self.length + found.number
@@ -106,7 +107,7 @@ def translate(
         else:
             meaning(source)
         names.append(each.name)
-        assert bool(source.target) == (each.name in ENDS or meaning is None), each.name
+        assert bool(source.target) == (meaning is None or ends(each.form, repeated=bool(each.repeat))), each.name
         at = source.after()
         count += 1
         if left <= 0:

@@ -31,13 +31,13 @@ class Mark(NamedTuple):
     Attributes:
         line: The first line that counts.
         number: Of the instruction in the block.
-        offset: Of it in the code segment.
+        offset: Of it in the code segment; None after system code, which set RIP.
         slots: What the slots held before: expressions; those that are missing hold what they hold.
     """
 
     line: int
     number: int
-    offset: int
+    offset: int | None
     slots: dict[int, str]
 
 
@@ -83,9 +83,9 @@ class PythonSource(Machine):
         self._index += 1
         self._mark()
 
-    def _mark(self) -> None:
+    def _mark(self, *, after_call: bool = False) -> None:
         held = {number: value.text for number, value in self.slots.items()}
-        self.marks.append(Mark(len(self.body), self._index, self.here, held))
+        self.marks.append(Mark(len(self.body), self._index, None if after_call else self.here, held))
 
     # -- parts of the instruction --------------------------------------------------------------------------
 
@@ -226,7 +226,7 @@ class PythonSource(Machine):
         self.body.append(f"S[{state.RIP}] = {self.here:#x}")
         self.body.append(f"S[{state.EXECUTED}] = before + {self._index}")
         # From here on the state itself says what an exception leaves.
-        self._mark()
+        self._mark(after_call=True)
         self._names += 1
         self.body.append(f"t{self._names} = {function.__name__}({given})")
         return Value(self, f"t{self._names}", 64)

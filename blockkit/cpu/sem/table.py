@@ -5,13 +5,17 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
+from blockkit.cpu import state
 from blockkit.cpu.isa.opcodes import CONDITIONS
-from blockkit.cpu.sem import arithmetic, bits, flow, moves, shifts, stack
+from blockkit.cpu.isa.operands import Where
+from blockkit.cpu.sem import arithmetic, bits, flags, flow, moves, segments, shifts, stack, transfers
+from blockkit.cpu.system import delivery, tables
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from blockkit.cpu.isa.decode import Instruction
+    from blockkit.cpu.isa.forms import Form
     from blockkit.cpu.sem.machine import Machine
 
 _EQUAL, _NOT_EQUAL = CONDITIONS.index("E"), CONDITIONS.index("NE")
@@ -56,15 +60,49 @@ _BY_NAME: Final[dict[str, Callable[[Machine], None]]] = {
     **{f"J{cc}": flow.jcc(code) for code, cc in enumerate(CONDITIONS)},
     **{f"SET{cc}": moves.setcc(code) for code, cc in enumerate(CONDITIONS)},
     **{f"CMOV{cc}": moves.cmov(code) for code, cc in enumerate(CONDITIONS)},
+    **dict.fromkeys(("PUSHF", "PUSHFD", "PUSHFQ"), flags.pushf),
+    **dict.fromkeys(("POPF", "POPFD", "POPFQ"), flags.popf),
+    "CLI": flags.cli,
+    "STI": flags.sti,
+    "RETF": transfers.ret,
+    **dict.fromkeys(("IRET", "IRETD", "IRETQ"), transfers.iret),
+    "INT": transfers.interrupt,
+    "INT1": transfers.fixed_interrupt(state.DEBUG_EXCEPTION, delivery.SOFTWARE_ANY),
+    "INT3": transfers.fixed_interrupt(state.BREAKPOINT, delivery.SOFTWARE),
+    "INTO": transfers.into,
+    "BOUND": transfers.bound,
+    **{name: getattr(transfers, name.lower()) for name in ("SYSCALL", "SYSRET", "SYSENTER", "SYSEXIT")},
+    **{f"L{name}": segments.load_pointer(number) for name, number in segments.NUMBERS.items() if name != "CS"},
+    "LGDT": segments.load_table(state.GDT_BASE),
+    "LIDT": segments.load_table(state.IDT_BASE),
+    "SGDT": segments.store_table(state.GDT_BASE),
+    "SIDT": segments.store_table(state.IDT_BASE),
+    "SLDT": segments.store_selector(tables.local_table),
+    "STR": segments.store_selector(tables.task_register),
+    "LLDT": segments.load_selector(tables.load_local_table),
+    "LTR": segments.load_selector(tables.load_task_register),
+    "LAR": segments.look(tables.FOR_RIGHTS),
+    "LSL": segments.look(tables.FOR_LIMIT),
+    "VERR": segments.verify(0),
+    "VERW": segments.verify(1),
+    "ARPL": segments.arpl,
 }
+#: Those whose operand is a segment register, and those that have a selector.
+_OF_SEGMENTS: Final = {"MOV": segments.move, "PUSH": segments.push, "POP": segments.pop}
+_FAR: Final = {"JMP": transfers.jump, "CALL": transfers.call}
 
-#: Operands that the functions above do not know yet.
-_GENERAL: Final = frozenset("EGMRZIJO=")
+#: Operands that the functions above know; control and debug registers have their own.
+_GENERAL: Final = frozenset("EGMRZIJOAS=")
 
-#: What ends a block.
-ENDS: Final = frozenset(("JMP", "CALL", "RET", "JCXZ", "JECXZ", "JRCXZ", "LOOP", "LOOPE", "LOOPNE")) | {
-    f"J{cc}" for cc in CONDITIONS
-}
+#: What ends a block, whatever its operands are.
+ENDS: Final = frozenset(
+    (
+        *("JMP", "CALL", "RET", "RETF", "JCXZ", "JECXZ", "JRCXZ", "LOOP", "LOOPE", "LOOPNE"),
+        *("INT", "INT1", "INT3", "INTO", "IRET", "IRETD", "IRETQ", "SYSCALL", "SYSRET", "SYSENTER", "SYSEXIT"),
+        *("POPF", "POPFD", "POPFQ", "STI", "LES", "LSS", "LDS", "LFS", "LGS"),
+    )
+) | {f"J{cc}" for cc in CONDITIONS}
+_WHERE_IT_ENDS: Final = frozenset((Where.SEGMENT, Where.CONTROL, Where.DEBUG))
 
 
 @cache
@@ -73,8 +111,31 @@ def _known(name: str, operands: tuple[str, ...]) -> Callable[[Machine], None] | 
 
 
 def semantics(found: Instruction) -> Callable[[Machine], None] | None:
-    """Return what ``found`` does; None for what is not described yet."""
-    names = {operand.name for operand in found.form.operands}
-    if names & {"ES", "CS", "SS", "DS", "FS", "GS"}:
-        return None
-    return _known(found.name, tuple(operand.where.value for operand in found.form.operands))
+    """Return what ``found`` does; None for what is not described."""
+    operands = found.form.operands
+    if operands:
+        if operands[0].name in segments.NUMBERS or any(operand.where is Where.SEGMENT for operand in operands):
+            return _OF_SEGMENTS.get(found.name)
+        if operands[0].size == "p" and found.name in _FAR:
+            return _FAR[found.name]
+    return _known(found.name, tuple(operand.where.value for operand in operands))
+
+
+def ends(form: Form, *, repeated: bool) -> bool:
+    """Whether an instruction of a form ends its block.
+
+    Args:
+        form: The form.
+        repeated: It has a REP prefix.
+    """
+    if any(name in ENDS for name in form.names):
+        return True
+    if form.operands and form.names[0] in ("MOV", "POP"):
+        first = form.operands[0]
+        return first.where in _WHERE_IT_ENDS or first.name in segments.NUMBERS
+    return repeated and is_string(form)
+
+
+def is_string(form: Form) -> bool:
+    """Whether it is one of a string, which REP repeats."""
+    return any(operand.where in (Where.SOURCE, Where.TARGET) for operand in form.operands)

@@ -5,4 +5,20 @@ from __future__ import annotations
 from typing import Final
 
 #: All modules; what one calls is in another of them.
-MODULES: Final = tuple(f"blockkit.cpu.system.{name}" for name in ("availability", "flags", "paging", "segments"))
+MODULES: Final = tuple(
+    f"blockkit.cpu.system.{name}"
+    for name in (
+        "availability",
+        "delivery",
+        "descriptors",
+        "flags",
+        "paging",
+        "returns",
+        "segments",
+        "stacks",
+        "syscalls",
+        "tables",
+        "tasks",
+        "transfers",
+    )
+)

@@ -4,8 +4,36 @@ from __future__ import annotations
 
 from typing import Final
 
-from blockkit.cpu.dialect import S, count_ones
-from blockkit.cpu.state import AF, ALWAYS, ARITHMETIC, CF, COUT, OF, PF, RES, SF, SHIFT, SYSTEM_FLAGS, ZF
+from blockkit.cpu.dialect import S, count_ones, raise_fault
+from blockkit.cpu.state import (
+    AC,
+    AF,
+    ALWAYS,
+    ARITHMETIC,
+    CF,
+    COUT,
+    CPL,
+    DF,
+    ID,
+    IF,
+    IOPL,
+    MODE,
+    MODE_TRAP,
+    MODE_VIRTUAL,
+    NT,
+    OF,
+    PF,
+    PROTECTION,
+    RES,
+    RF,
+    SF,
+    SHADOW,
+    SHIFT,
+    SYSTEM_FLAGS,
+    TF,
+    VM,
+    ZF,
+)
 
 _TOP: Final = 1 << 63
 _BELOW_TOP: Final = 1 << 62
@@ -54,3 +82,52 @@ def write_arithmetic_flags(flags: int) -> None:
     S[RES] = result
     S[COUT] = carries
     S[SHIFT] = 0
+
+
+def _may_change_interrupts() -> int:
+    """Whether CPL is not above IOPL."""
+    return 1 if S[CPL] <= (S[SYSTEM_FLAGS] & IOPL) >> 12 else 0
+
+
+def flags_to_push() -> int:
+    """Return what PUSHF pushes; raises #GP(0) in virtual-8086 mode if IOPL forbids it."""
+    if S[MODE] & MODE_VIRTUAL and S[SYSTEM_FLAGS] & IOPL != IOPL:
+        raise_fault(PROTECTION, 0)
+    return read_flags() & ~(VM | RF)
+
+
+def check_pop_flags() -> None:
+    """Raise what POPF raises in virtual-8086 mode."""
+    if S[MODE] & MODE_VIRTUAL and S[SYSTEM_FLAGS] & IOPL != IOPL:
+        raise_fault(PROTECTION, 0)
+
+
+def pop_flags(flags: int, size: int) -> None:
+    """Set what POPF may set at this privilege level."""
+    allowed = ARITHMETIC | TF | DF | NT
+    if size > 2:
+        allowed |= AC | ID
+    if _may_change_interrupts():
+        allowed |= IF
+    if S[CPL] == 0:
+        allowed |= IOPL
+    cleared = RF if size > 2 else 0
+    write_flags(read_flags() & ~(allowed | cleared) | flags & allowed)
+    # TF is part of MODE.
+    S[MODE] = S[MODE] & ~MODE_TRAP | (MODE_TRAP if S[SYSTEM_FLAGS] & TF else 0)
+
+
+def clear_interrupts() -> None:
+    """CLI."""
+    if _may_change_interrupts() == 0:
+        raise_fault(PROTECTION, 0)
+    S[SYSTEM_FLAGS] &= ~IF
+
+
+def set_interrupts() -> None:
+    """STI: interrupts are taken after the next instruction."""
+    if _may_change_interrupts() == 0:
+        raise_fault(PROTECTION, 0)
+    if (S[SYSTEM_FLAGS] & IF) == 0:
+        S[SHADOW] = 1
+    S[SYSTEM_FLAGS] |= IF

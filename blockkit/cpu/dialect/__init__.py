@@ -144,3 +144,28 @@ def host_write(address: int, size: int, value: int) -> None:
 def callback(function: int, first: int, second: int, third: int) -> int:
     """Call a function at an address of this process."""
     raise NotImplementedError
+
+
+def host_float_add(first: int, second: int, bits: int) -> int:
+    """Add two floats of ``bits`` (a constant: 32 or 64) bits as this process does: to nearest, noting nothing."""
+    raise NotImplementedError
+
+
+def host_float_sub(first: int, second: int, bits: int) -> int:
+    """Subtract likewise."""
+    raise NotImplementedError
+
+
+def host_float_mul(first: int, second: int, bits: int) -> int:
+    """Multiply likewise."""
+    raise NotImplementedError
+
+
+def host_float_div(first: int, second: int, bits: int) -> int:
+    """Divide likewise."""
+    raise NotImplementedError
+
+
+def host_float_sqrt(value: int, bits: int) -> int:
+    """Return the square root likewise."""
+    raise NotImplementedError

@@ -34,6 +34,8 @@ _MASK: Final = (1 << 64) - 1
 PRELUDE: Final = """
 declare i64 @llvm.ctlz.i64(i64, i1)
 declare i64 @llvm.ctpop.i64(i64)
+declare float @llvm.sqrt.f32(float)
+declare double @llvm.sqrt.f64(double)
 """
 
 
@@ -409,6 +411,8 @@ class _Body:
             if bits is None:
                 raise self._refuse(node)
             return self._emit(f"sext i{bits} {self._emit(f'trunc i64 {self._value(node.args[0])} to i{bits}')} to i64")
+        if name.startswith("host_float_"):
+            return self._float(name.removeprefix("host_float_"), node)
         values = [self._value(each) for each in node.args]
         if name == "high_product":
             first, second = (self._emit(f"zext i64 {each} to i128") for each in values)
@@ -444,6 +448,24 @@ class _Body:
             place = self._emit(f"inttoptr i64 {values[0]} to ptr")
             return self._emit(f"call i64 {place}(i64 {values[1]}, i64 {values[2]}, i64 {values[3]})")
         raise self._refuse(node)
+
+    def _float(self, operator: str, node: ast.Call) -> str:
+        """Write an operation on floats, which are numbers before and after."""
+        bits = self._constant(node.args[-1])
+        if bits not in (32, 64):
+            raise self._refuse(node)
+        kind = "float" if bits == 32 else "double"
+        given = []
+        for each in node.args[:-1]:
+            value = self._value(each)
+            number = value if bits == 64 else self._emit(f"trunc i64 {value} to i{bits}")
+            given.append(self._emit(f"bitcast i{bits} {number} to {kind}"))
+        if operator == "sqrt":
+            result = self._emit(f"call {kind} @llvm.sqrt.f{bits}({kind} {given[0]})")
+        else:
+            result = self._emit(f"f{operator} {kind} {', '.join(given)}")
+        number = self._emit(f"bitcast {kind} {result} to i{bits}")
+        return number if bits == 64 else self._emit(f"zext i{bits} {number} to i64")
 
     def _bits(self, node: ast.Call) -> int:
         size = self._constant(node.args[1])

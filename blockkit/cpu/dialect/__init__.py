@@ -48,6 +48,20 @@ def store_system(address: int, size: int, value: int) -> None:
     raise NotImplementedError
 
 
+def copy_elements(source: int, target: int, size: int, count: int) -> int:
+    """Copy elements between linear addresses, upwards, as loads and stores one after the other would, if that is easy.
+
+    Returns:
+        How many were copied: at most ``count``, and perhaps none.
+    """
+    raise NotImplementedError
+
+
+def fill_elements(target: int, size: int, count: int, value: int) -> int:
+    """Store ``value`` again and again, likewise; return how often."""
+    raise NotImplementedError
+
+
 def probe_store(address: int, size: int) -> None:
     """Fault as :func:`store` would, and do nothing else."""
     raise NotImplementedError

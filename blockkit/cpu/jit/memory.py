@@ -70,6 +70,61 @@ def check_canonical(address: int) -> None:
 
 
 def beyond(address: int) -> int:
+def copy_elements(source: int, target: int, size: int, count: int) -> int:
+    """Copy between two pages that are in use, no further than to what it has written itself."""
+    rights = rights_now()
+    from_entry = _entry(source, rights)
+    to_entry = _entry(target, rights)
+    if S[from_entry] != source & ~_INSIDE or S[to_entry + 1] != target & ~_INSIDE:
+        return 0
+    first = source + S[from_entry + 2]
+    to = target + S[to_entry + 2]
+    room = _PAGE - (source & _INSIDE)
+    if _PAGE - (target & _INSIDE) < room:
+        room = _PAGE - (target & _INSIDE)
+    if to - first < room:
+        room = to - first
+    if room // size < count:
+        count = room // size
+    end = first + count * size
+    while end - first >= 8:
+        host_write(to, 8, host_read(first, 8))
+        first += 8
+        to += 8
+    while first < end:
+        host_write(to, 1, host_read(first, 1))
+        first += 1
+        to += 1
+    return count
+
+
+def fill_elements(target: int, size: int, count: int, value: int) -> int:
+    """Store again and again in a page that is in use."""
+    entry = _entry(target, rights_now())
+    if S[entry + 1] != target & ~_INSIDE:
+        return 0
+    to = target + S[entry + 2]
+    room = (_PAGE - (target & _INSIDE)) // size
+    if room < count:
+        count = room
+    done = 0
+    if size < 8:
+        wide = value
+        bits = size * 8
+        while bits < 64:
+            wide |= wide << bits
+            bits *= 2
+        while (count - done) * size >= 8:
+            host_write(to, 8, wide)
+            to += 8
+            done += 8 // size
+    while done < count:
+        host_store(to, size, value)
+        to += size
+        done += 1
+    return count
+
+
     """Return a linear address that may have wrapped round."""
     return address if S[MODE] & MODE_64 else address & 0xFFFFFFFF
 

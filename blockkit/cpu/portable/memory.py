@@ -230,6 +230,31 @@ class Memory:
     def _mmio_read(self, physical: int, size: int) -> int:
         if not self.alone:
             raise Redo
+    def copy(self, source: int, target: int, size: int, count: int, rights: int) -> int:
+        """Copy elements upwards as loads and stores would, if both pages are in use; return how many.
+
+        It goes no further than to the end of a page, nor to what it has written itself.
+        """
+        read, write = self._reads[rights].get(source >> 12), self._writes[rights].get(target >> 12)
+        if read is None or write is None:
+            return 0
+        first, to = source % PAGE, target % PAGE
+        count = min(count, (PAGE - max(first, to)) // size)
+        if read is write and first < to:
+            count = min(count, (to - first) // size)
+        write[to : to + count * size] = read[first : first + count * size]
+        return count
+
+    def fill(self, target: int, size: int, count: int, value: int, rights: int) -> int:
+        """Store a number again and again, likewise."""
+        write = self._writes[rights].get(target >> 12)
+        if write is None:
+            return 0
+        to = target % PAGE
+        count = min(count, (PAGE - to) // size)
+        write[to : to + count * size] = value.to_bytes(size, "little") * count
+        return count
+
         if size == 16:
             return self.bus.mmio_read(physical, 8) | self.bus.mmio_read(physical + 8, 8) << 64
         return self.bus.mmio_read(physical, size)

@@ -73,7 +73,15 @@ class PortableVcpu:
         def probe_store(address: int, size: int) -> None:
             memory.probe(address, size, USER if slots[state.CPL] == 3 else SUPERVISOR)
 
+        def copy_elements(source: int, target: int, size: int, count: int) -> int:
+            return memory.copy(source, target, size, count, USER if slots[state.CPL] == 3 else SUPERVISOR)
+
+        def fill_elements(target: int, size: int, count: int, value: int) -> int:
+            return memory.fill(target, size, count, value, USER if slots[state.CPL] == 3 else SUPERVISOR)
+
         environment: dict[str, Callable[..., int | None]] = {
+            "copy_elements": copy_elements,
+            "fill_elements": fill_elements,
             "load": load,
             "store": store,
             "load_system": implicit[0],

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from blockkit.cpu import state
 from blockkit.cpu.isa.opcodes import CONDITIONS
 from blockkit.cpu.isa.operands import Where
-from blockkit.cpu.sem import arithmetic, bits, flags, flow, moves, segments, shifts, stack, transfers
+from blockkit.cpu.sem import arithmetic, bits, flags, flow, moves, ports, segments, shifts, stack, strings, transfers
 from blockkit.cpu.system import delivery, tables
 
 if TYPE_CHECKING:
@@ -86,6 +86,18 @@ _BY_NAME: Final[dict[str, Callable[[Machine], None]]] = {
     "VERR": segments.verify(0),
     "VERW": segments.verify(1),
     "ARPL": segments.arpl,
+    "IN": ports.in_,
+    "OUT": ports.out,
+}
+#: Those of strings, by what they are called without the size of an element, which other instructions are called, too.
+_OF_STRINGS: Final = {
+    "MOVS": strings.movs,
+    "STOS": strings.stos,
+    "LODS": strings.lods,
+    "CMPS": strings.cmps,
+    "SCAS": strings.scas,
+    "INS": strings.ins,
+    "OUTS": strings.outs,
 }
 #: Those whose operand is a segment register, and those that have a selector.
 _OF_SEGMENTS: Final = {"MOV": segments.move, "PUSH": segments.push, "POP": segments.pop}
@@ -100,6 +112,7 @@ ENDS: Final = frozenset(
         *("JMP", "CALL", "RET", "RETF", "JCXZ", "JECXZ", "JRCXZ", "LOOP", "LOOPE", "LOOPNE"),
         *("INT", "INT1", "INT3", "INTO", "IRET", "IRETD", "IRETQ", "SYSCALL", "SYSRET", "SYSENTER", "SYSEXIT"),
         *("POPF", "POPFD", "POPFQ", "STI", "LES", "LSS", "LDS", "LFS", "LGS"),
+        *("IN", "OUT", "INSB", "INSW", "OUTSB", "OUTSW"),
     )
 ) | {f"J{cc}" for cc in CONDITIONS}
 _WHERE_IT_ENDS: Final = frozenset((Where.SEGMENT, Where.CONTROL, Where.DEBUG))
@@ -118,6 +131,8 @@ def semantics(found: Instruction) -> Callable[[Machine], None] | None:
             return _OF_SEGMENTS.get(found.name)
         if operands[0].size == "p" and found.name in _FAR:
             return _FAR[found.name]
+        if is_string(found.form):
+            return _OF_STRINGS[found.form.names[0][:-1]]
     return _known(found.name, tuple(operand.where.value for operand in operands))
 
 

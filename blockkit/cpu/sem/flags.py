@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from blockkit.cpu import state
 from blockkit.cpu.sem.stack import move_stack, push_value, top
 from blockkit.cpu.system import flags
 
@@ -36,3 +37,18 @@ def sti(m: Machine) -> None:
     """STI."""
     m.call(flags.set_interrupts)
     m.leave_next()
+
+
+def lahf(m: Machine) -> None:
+    """LAHF."""
+    m.set_register(state.RAX, m.call(flags.read_flags).truncated(8), high=True)
+
+
+def sahf(m: Machine) -> None:
+    """SAHF."""
+    m.call(flags.load_low_flags, m.register(state.RAX, 8, high=True).zero_extended(64))
+
+
+def salc(m: Machine) -> None:
+    """SALC: AL becomes the sign of CF."""
+    m.set_register(state.RAX, m.select(m.carry(), m.constant(0xFF, 8), m.constant(0, 8)))

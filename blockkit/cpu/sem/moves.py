@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from blockkit.cpu import state
-from blockkit.cpu.sem.operands import get, is_memory, offset, put, size_of
+from blockkit.cpu.sem.operands import get, is_memory, linear, offset, put, size_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,6 +39,16 @@ def xchg(m: Machine) -> None:
     # Memory first, which may fault.
     for index in (1, 0) if is_memory(m, 1) else (0, 1):
         put(m, index, (b, a)[index])
+
+
+def xlat(m: Machine) -> None:
+    """XLAT: the byte at rBX + AL."""
+    found = m.instruction
+    bits = found.address_size * 8
+    where = m.register(state.RBX, bits).zero_extended(64) + m.register(state.RAX, 8).zero_extended(64)
+    where = m.name(where if bits == 64 else where & (1 << bits) - 1)
+    segment = state.DS if found.segment is None else found.segment
+    m.set_register(state.RAX, m.load(linear(m, segment, where, 1), 8))
 
 
 def bswap(m: Machine) -> None:

@@ -8,7 +8,22 @@ from typing import TYPE_CHECKING, Final
 from blockkit.cpu import state
 from blockkit.cpu.isa.opcodes import CONDITIONS
 from blockkit.cpu.isa.operands import Where
-from blockkit.cpu.sem import arithmetic, bits, flags, flow, moves, ports, segments, shifts, stack, strings, transfers
+from blockkit.cpu.sem import (
+    arithmetic,
+    bits,
+    control,
+    decimal,
+    exchange,
+    flags,
+    flow,
+    moves,
+    ports,
+    segments,
+    shifts,
+    stack,
+    strings,
+    transfers,
+)
 from blockkit.cpu.system import delivery, tables
 
 if TYPE_CHECKING:
@@ -88,6 +103,22 @@ _BY_NAME: Final[dict[str, Callable[[Machine], None]]] = {
     "ARPL": segments.arpl,
     "IN": ports.in_,
     "OUT": ports.out,
+    **{name: getattr(control, name.lower()) for name in ("LMSW", "SMSW", "CLTS", "HLT", "INVLPG", "CLFLUSH", "SWAPGS")},
+    **{name: getattr(control, name.lower()) for name in ("RDMSR", "WRMSR", "RDTSC", "RDTSCP", "RDPMC", "CPUID")},
+    **dict.fromkeys(("INVD", "WBINVD"), control.privileged_nop),
+    **dict.fromkeys(("PREFETCHNTA", "PREFETCHT0", "PREFETCHT1", "PREFETCHT2", "PREFETCHW"), moves.nop),
+    "STAC": control.allow_user_pages(1),
+    "CLAC": control.allow_user_pages(0),
+    "RDFSBASE": control.read_base(state.FS),
+    "RDGSBASE": control.read_base(state.GS),
+    "WRFSBASE": control.write_base(state.FS),
+    "WRGSBASE": control.write_base(state.GS),
+    "RDRAND": control.rdrand,
+    **{name: getattr(decimal, name.lower()) for name in ("AAA", "AAS", "AAM", "AAD", "DAA", "DAS")},
+    **{name: getattr(flags, name.lower()) for name in ("LAHF", "SAHF", "SALC")},
+    "XLATB": moves.xlat,
+    **dict.fromkeys(("CMPXCHG8B", "CMPXCHG16B"), exchange.cmpxchg_pair),
+    "CRC32": exchange.crc32,
 }
 #: Those of strings, by what they are called without the size of an element, which other instructions are called, too.
 _OF_STRINGS: Final = {
@@ -113,6 +144,7 @@ ENDS: Final = frozenset(
         *("INT", "INT1", "INT3", "INTO", "IRET", "IRETD", "IRETQ", "SYSCALL", "SYSRET", "SYSENTER", "SYSEXIT"),
         *("POPF", "POPFD", "POPFQ", "STI", "LES", "LSS", "LDS", "LFS", "LGS"),
         *("IN", "OUT", "INSB", "INSW", "OUTSB", "OUTSW"),
+        *("HLT", "LMSW", "CLTS", "INVLPG", "WRMSR", "CLAC", "STAC"),
     )
 ) | {f"J{cc}" for cc in CONDITIONS}
 _WHERE_IT_ENDS: Final = frozenset((Where.SEGMENT, Where.CONTROL, Where.DEBUG))
@@ -131,6 +163,8 @@ def semantics(found: Instruction) -> Callable[[Machine], None] | None:
             return _OF_SEGMENTS.get(found.name)
         if operands[0].size == "p" and found.name in _FAR:
             return _FAR[found.name]
+        if any(operand.where in (Where.CONTROL, Where.DEBUG) for operand in operands):
+            return control.move
         if is_string(found.form):
             return _OF_STRINGS[found.form.names[0][:-1]]
     return _known(found.name, tuple(operand.where.value for operand in operands))

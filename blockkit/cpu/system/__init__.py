@@ -9,11 +9,16 @@ MODULES: Final = tuple(
     f"blockkit.cpu.system.{name}"
     for name in (
         "availability",
+        "checksum",
+        "control",
+        "decimal",
         "delivery",
         "descriptors",
         "flags",
+        "identity",
         "paging",
         "ports",
+        "registers",
         "returns",
         "segments",
         "softfloat_32",

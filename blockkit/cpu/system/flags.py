@@ -84,6 +84,16 @@ def write_arithmetic_flags(flags: int) -> None:
     S[SHIFT] = 0
 
 
+def set_zero_flag(zero: int) -> None:
+    """Set ZF to 0 or 1, and no other flag."""
+    write_arithmetic_flags(read_flags() & ~ZF | zero * ZF)
+
+
+def load_low_flags(flags: int) -> None:
+    """SAHF: set SF, ZF, AF, PF and CF."""
+    write_arithmetic_flags(read_flags() & OF | flags & ARITHMETIC & ~OF)
+
+
 def _may_change_interrupts() -> int:
     """Whether CPL is not above IOPL."""
     return 1 if S[CPL] <= (S[SYSTEM_FLAGS] & IOPL) >> 12 else 0

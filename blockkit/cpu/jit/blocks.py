@@ -46,8 +46,11 @@ from blockkit.cpu.jit.layout import (
     PENDING,
     RECORD_SIZE,
     SCRATCH,
+    SHORT,
     SIZE,
+    STALE,
     STATE,
+    STOP,
     TAKEN,
     TLB,
     TLB_ENTRIES,
@@ -60,7 +63,6 @@ from blockkit.cpu.jit.memory import (
     forget_writes,
     granules,
     host_page,
-    rights_now,
 )
 from blockkit.cpu.jit.translate import decode_record, handler_address, translate_block
 from blockkit.cpu.state import (
@@ -80,7 +82,7 @@ from blockkit.cpu.state import (
     SHADOW,
     SYSTEM_FLAGS,
 )
-from blockkit.cpu.system.paging import FETCH, walk
+from blockkit.cpu.system.paging import FETCH, rights_now, walk
 
 _INSIDE: Final = 4095
 _PAGE: Final = 4096
@@ -120,8 +122,9 @@ def find_block(offset: int) -> int:
         if S[SEGMENT_LIMITS + CS] - offset < _PAGE:
             room = S[SEGMENT_LIMITS + CS] - offset + 1
     physical = walk(linear, FETCH, rights_now())
-    key = code_key()
-    S[FOUND_CROSSING] = 0
+    longest = S[SHORT] if S[SHORT] else _LONGEST
+    key = code_key() ^ S[SHORT] << 48
+    S[FOUND_CROSSING] = 1 if S[SHORT] else 0
     entry = block_entry(physical, offset, key)
     if host_read(entry + 24, 8):
         return host_read(entry + 24, 8)
@@ -139,7 +142,7 @@ def find_block(offset: int) -> int:
         scratch = S[STATE] + SCRATCH * 8
         if decode_record(code, code + left, scratch) == 0 and S[FOUND_SHORT]:
             return find_crossing(offset, physical, code, left, linear)
-    return add_block(entry, offset, physical, key, code, left if room > left else room, marks, _LONGEST)
+    return add_block(entry, offset, physical, key, code, left if room > left else room, marks, longest)
 
 
 def find_crossing(offset: int, physical: int, code: int, left: int, linear: int) -> int:
@@ -242,7 +245,7 @@ def resolve(offset: int) -> int:
     """Return the first record of the block at an offset, as :func:`find_block` does, and remember it in JUMPS."""
     entry = jump_entry(offset)
     tag = jump_tag(offset)
-    if S[entry] == tag:
+    if S[entry] == tag and S[SHORT] == 0:
         return S[entry + 1]
     S[RIP] = offset
     record = find_block(offset)
@@ -273,8 +276,15 @@ def link(cell: int) -> int:
 def look_around() -> int:
     """Say whether something has to be done in Python before the next instruction; prepare for the way things are."""
     S[ATTENTION] = 0
-    if S[HALT] or S[SHADOW] or S[MODE] & MODE_TRAP:
+    mend()
+    if S[STALE]:
+        forget_contexts()
+    if S[HALT] or S[STOP] or S[MODE] & MODE_TRAP:
         return 1
+    if S[SHADOW]:
+        if S[PENDING]:
+            return 1
+        S[SHADOW] = 0
     if S[PENDING] and (S[PENDING] > 1 or S[SYSTEM_FLAGS] & IF):
         return 1
     enter_context()

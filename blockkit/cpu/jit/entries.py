@@ -16,7 +16,22 @@ from blockkit.cpu.jit.layout import (
     SEGMENT_SHIFT,
 )
 from blockkit.cpu.jit.memory import load, probe_store, store
-from blockkit.cpu.state import ATTENTION, MODE, MODE_64, SEGMENT_BASES
+from blockkit.cpu.state import (
+    ALIGNMENT,
+    ATTENTION,
+    DOUBLE_FAULT,
+    FAULT_ERROR,
+    FAULT_VECTOR,
+    HALT,
+    INVALID_TSS,
+    MODE,
+    MODE_64,
+    NMI,
+    PAGE_FAULT,
+    SEGMENT_BASES,
+    SHUTDOWN,
+)
+from blockkit.cpu.system.delivery import EXCEPTION, combine_faults
 from blockkit.cpu.system.segments import check_segment
 
 
@@ -76,6 +91,24 @@ def any_address(record: int, more: int, size: int, write: int) -> int:
     if S[MODE] & MODE_64:
         return offset + S[SEGMENT_BASES + segment] if segment >= 4 else offset
     return check_segment(segment, offset, size, write)
+
+
+def has_error_code(vector: int, kind: int) -> int:
+    """Whether an event has an error code."""
+    if kind != EXCEPTION:
+        return 0
+    return 1 if vector == DOUBLE_FAULT or (vector >= INVALID_TSS and vector <= PAGE_FAULT) or vector == ALIGNMENT else 0
+
+
+def second_fault(first: int, kind: int) -> int:
+    """Return what to deliver after an exception during the delivery of another event; 255, and halt, for a shutdown."""
+    vector = combine_faults(first if kind == EXCEPTION else NMI, S[FAULT_VECTOR] & 0xFF)
+    S[FAULT_VECTOR] = 0
+    if vector == DOUBLE_FAULT:
+        S[FAULT_ERROR] = 0
+    if vector == 255:
+        S[HALT] = SHUTDOWN
+    return vector
 
 
 def revive(record: int) -> int:

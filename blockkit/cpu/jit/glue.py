@@ -44,15 +44,44 @@ def _exit(name: str, reason: int, before: str = "") -> str:
     return _handler(name, before + _set(layout.EXIT, str(reason), "exit.p") + _FINISH)
 
 
-def _go(name: str, before: str, call: str, *, tlb: str = "%tlb") -> str:
+#: After an event was delivered, which took the time of an instruction: goes on at its handler.
+_ON: Final = f"""
+{_slot(state.EXECUTED, "done.p")}
+  %done.before = load i64, ptr %done.p
+  %done = add i64 %done.before, 1
+  store i64 %done, ptr %done.p
+{_slot(layout.LIMIT, "last.p")}
+  %last = load i64, ptr %last.p
+  %remaining = sub i64 %last, %done
+{_slot(state.RES, "res.after.p")}
+  %res.after = load i64, ptr %res.after.p
+{_slot(state.COUT, "cout.after.p")}
+  %cout.after = load i64, ptr %cout.after.p
+  musttail call {CONVENTION} void @look(ptr %S, ptr %ip, i64 %res.after, i64 %cout.after, i64 %remaining, ptr %tlb)
+  ret void
+"""
+#: Delivers the exception that was raised; RIP, EXECUTED and flags are in the state.
+_RAISED: Final = f"""
+{_slot(state.FAULT_VECTOR, "vector.p")}
+  %vector.raised = load i64, ptr %vector.p
+  %vector = and i64 %vector.raised, 255
+  store i64 0, ptr %vector.p
+{_slot(state.FAULT_ERROR, "error.p")}
+  %error = load i64, ptr %error.p
+  call void @deliver_event(ptr %S, i64 %vector, i64 %error, i64 1)
+{_ON}"""
+_KEEP_FLAGS: Final = f"""
+{_set(state.RES, "%res", "kept.res.p")}
+{_set(state.COUT, "%cout", "kept.cout.p")}
+"""
+
+
+def _go(name: str, before: str, call: str) -> str:
     """A handler that asks system code for the next record, which may raise an exception or have none."""
     return _handler(
         name,
         f"""{before}
-{_slot(state.RES, "kept.res.p")}
-  store i64 %res, ptr %kept.res.p
-{_slot(state.COUT, "kept.cout.p")}
-  store i64 %cout, ptr %kept.cout.p
+{_KEEP_FLAGS}
   %pair = {call}
   %raised = extractvalue {{ i64, i1 }} %pair, 1
   br i1 %raised, label %fault, label %well
@@ -63,13 +92,12 @@ well:
 go:
   %next = inttoptr i64 %target to ptr
   %code = load ptr, ptr %next
-  musttail call {CONVENTION} void %code(ptr %S, ptr %next, i64 %res, i64 %cout, i64 %left, ptr {tlb})
+  musttail call {CONVENTION} void %code(ptr %S, ptr %next, i64 %res, i64 %cout, i64 %left, ptr %tlb)
   ret void
 fault:
-{_set(layout.EXIT, str(layout.FAULTED), "exit.p")}
-  br label %stay
+{_SPENT}{_RAISED}
 stay:
-{_SPENT}{_FINISH}""",
+{_SPENT.replace("%limit", "%stay.limit").replace("%executed", "%stay.executed")}{_FINISH}""",
     )
 
 
@@ -77,6 +105,14 @@ _LOCATE: Final = f"""
 {_slot(layout.LIMIT, "limit.p")}
   %limit = load i64, ptr %limit.p
   call i64 @locate(ptr %S, i64 %record, i64 %left, i64 %limit)
+"""
+#: RIP and EXECUTED are in the state: looks at what there is to do.
+_ATTEND: Final = f"""
+{_slot(state.EXECUTED, "done.p")}
+  %done = load i64, ptr %done.p
+  %remaining = sub i64 %limit, %done
+  musttail call {CONVENTION} void @look(ptr %S, ptr %ip, i64 %res, i64 %cout, i64 %remaining, ptr %tlb)
+  ret void
 """
 _LOAD_NUMBER: Final = f"""
   %number.p = getelementptr i8, ptr %ip, i64 {layout.NUMBER}
@@ -94,18 +130,18 @@ def text() -> str:
             *(f"declare i{bits} @llvm.ctpop.i{bits}(i{bits})" for bits in (8, 16, 32)),
             *(f"declare i{bits} @llvm.ctlz.i{bits}(i{bits}, i1)" for bits in (8, 16, 32)),
             _ENTER,
-            _exit("leave_fault", layout.FAULTED, _LOCATE),
+            _handler("leave_fault", _KEEP_FLAGS + _LOCATE + _RAISED),
+            _handler("leave_raised", _RAISED),
             _exit("h_fallback", layout.FALLBACK, _LOCATE),
-            _exit("h_attention", layout.LEFT_BLOCK, _LOCATE),
-            _exit("leave_offset", layout.BUDGET, _SPENT),
-            _exit(
+            _handler("h_attention", _LOCATE + _ATTEND),
+            _handler(
                 "leave_cell",
-                layout.BUDGET,
-                _SPENT
-                + f"""
+                f"""
   %offset.p = getelementptr i8, ptr %ip, i64 {layout.CELL_OFFSET}
   %offset = load i64, ptr %offset.p
 {_set(state.RIP, "%offset", "rip.p")}
+  musttail call {CONVENTION} void @look(ptr %S, ptr %ip, i64 %res, i64 %cout, i64 %left, ptr %tlb)
+  ret void
 """,
             ),
             _go("h_link", "", "call { i64, i1 } @link(ptr %S, i64 %record)"),
@@ -187,6 +223,26 @@ go:
 )
 
 _SLOW: Final = f"""
+define void @deliver_event(ptr %S, i64 %vector, i64 %error, i64 %kind) nounwind {{
+entry:
+  br label %again
+again:
+  %v = phi i64 [ %vector, %entry ], [ %next, %second ]
+  %e = phi i64 [ %error, %entry ], [ %next.error, %second ]
+  %k = phi i64 [ %kind, %entry ], [ 1, %second ]
+  %has = call i64 @has_error_code(ptr %S, i64 %v, i64 %k)
+  %pair = call {{ i64, i1 }} @deliver(ptr %S, i64 %v, i64 %e, i64 %has, i64 %k)
+  %raised = extractvalue {{ i64, i1 }} %pair, 1
+  br i1 %raised, label %second, label %done
+second:
+  %next = call i64 @second_fault(ptr %S, i64 %v, i64 %k)
+{_slot(state.FAULT_ERROR, "error.p")}
+  %next.error = load i64, ptr %error.p
+  %shutdown = icmp eq i64 %next, 255
+  br i1 %shutdown, label %done, label %again
+done:
+  ret void
+}}
 define preserve_mostcc i64 @slow_load(ptr %S, ptr %ip, i64 %left, i64 %address, i64 %size) noinline cold nounwind {{
   %record = ptrtoint ptr %ip to i64
   %pair = call {{ i64, i1 }} @slow_read(ptr %S, i64 %record, i64 %left, i64 %address, i64 %size)

@@ -405,7 +405,7 @@ class Handler(Machine):
             # What it changed before, it meant to: the flags too.
             kept = self._result, self._carries
             self._reload_flags()
-            self._tail("@leave_fault", "%ip")
+            self._tail("@leave_raised", "%ip")
             self._result, self._carries = kept
             self.lines.append(f"{well}:")
             found = self._emit(f"extractvalue {{ i64, i1 }} {pair}, 0")
@@ -470,7 +470,7 @@ class Handler(Machine):
         leave, well, hit, miss = (self._label() for _ in range(4))
         self.lines.append(f"br i1 {stop}, label %{leave}, label %{well}, !prof !1")
         self.lines.append(f"{leave}:")
-        self._tail("@leave_offset", "%ip", left)
+        self._tail("@look", "%ip", left)
         self.lines.append(f"{well}:")
         place = ((target ^ (target >> 12)) & (layout.JUMP_ENTRIES - 1)) << 4
         entry = self._emit(f"getelementptr i8, ptr %S, i64 {(place + layout.JUMPS * 8).text}")

@@ -28,7 +28,9 @@ JUMP_KEY: Final = NATIVE + 5
 #: Where the next block goes, and the end of the room for blocks.
 ARENA_NEXT, ARENA_END = NATIVE + 6, NATIVE + 7
 #: Addresses of functions of Python: memory-mapped I/O, code that is written, or begins to be watched.
-MMIO_READ, MMIO_WRITE, PORT_IN, PORT_OUT, CODE_WRITTEN, FLUSHED = range(NATIVE + 8, NATIVE + 14)
+MMIO_READ, MMIO_WRITE, PORT_IN, PORT_OUT, CODE_WRITTEN = range(NATIVE + 8, NATIVE + 13)
+#: Not zero: what Python remembers of translations is out of date.
+STALE: Final = NATIVE + 13
 #: Address of the table of handlers.
 HANDLERS: Final = NATIVE + 14
 #: The record whose handler was replaced to end a block early, and its handler; zero if none.
@@ -41,6 +43,10 @@ BLOCKS, BLOCKS_MASK, BLOCKS_USED = NATIVE + 18, NATIVE + 19, NATIVE + 20
 FOUND_FORM, FOUND_IMMEDIATE, FOUND_BYTES = NATIVE + 21, NATIVE + 22, NATIVE + 23
 #: Not zero: the bytes ended inside an instruction; the block found goes on in another page.
 FOUND_SHORT, FOUND_CROSSING = NATIVE + 27, NATIVE + 28
+#: Not zero: blocks have so many instructions at most, and are not linked: the budget ends there.
+SHORT: Final = NATIVE + 30
+#: Not zero: native code is left as soon as an instruction ends its block.
+STOP: Final = NATIVE + 298
 #: Address of the state.
 STATE: Final = NATIVE + 29
 #: Room for the bytes of an instruction on two pages, and for a record that nobody runs.
@@ -62,16 +68,18 @@ CONTEXT_SLOTS, MOST_CONTEXTS = 5, 8
 #: An entry of the table of blocks: physical address (all ones for none any more), offset, key, first record (0: none).
 BLOCK_ENTRY: Final = 32
 
-#: Translations: for each of the supervisor, users and the processor itself so many entries of four slots: the page for
-#: which it is good to read, and to write, and what must be added to its addresses to get the host's.
+#: Translations: for each kind of rights (see :mod:`blockkit.cpu.system.paging`) so many entries of four slots: the page
+#: for which it is good to read, and to write, and what must be added to its addresses to get the host's.
 TLB_ENTRIES: Final = 1024
+_RIGHTS: Final = 4
 TLB: Final = 1024
 #: Tags that no address has.
 NO_PAGE: Final = 1
 
 #: Blocks by the offset they begin at: entries of a tag and the address of the first record.
 JUMP_ENTRIES: Final = 4096
-JUMPS: Final = TLB + 3 * TLB_ENTRIES * 4
+TLB_END: Final = TLB + _RIGHTS * TLB_ENTRIES * 4
+JUMPS: Final = TLB_END
 
 ALL_SLOTS: Final = JUMPS + JUMP_ENTRIES * 2
 
@@ -94,8 +102,8 @@ SEGMENT_SHIFT, ADDRESS_SHIFT = 2, 5
 HEADER_OFFSET, HEADER_PHYSICAL, HEADER_NEXT, HEADER_ENTRY = 0, 8, 16, 24
 HEADER_SIZE: Final = 32
 
-#: EXIT: the budget is used up; an exception; something to look at; an instruction that only Python can do; no room.
-BUDGET, FAULTED, LEFT_BLOCK, FALLBACK, FULL = range(5)
+#: EXIT: the budget is used up, or there is something to look at; an instruction that only Python can do; no room.
+LEFT_BLOCK, FALLBACK, FULL = range(3)
 
 #: The handlers that every block may need, by their places in the table.
 (H_LINK, H_GOTO, H_FALLBACK, H_ATTENTION, H_DEAD, FIRST_FORM) = range(6)

@@ -7,7 +7,6 @@ from typing import Final
 from blockkit.cpu.dialect import S, callback, host_read, host_write, raise_fault
 from blockkit.cpu.jit.layout import (
     CODE_WRITTEN,
-    FLUSHED,
     FOUND_MARKS,
     JUMP_ENTRIES,
     JUMPS,
@@ -18,19 +17,16 @@ from blockkit.cpu.jit.layout import (
     PORT_OUT,
     REGION_COUNT,
     REGIONS,
+    STALE,
     TLB,
+    TLB_END,
     TLB_ENTRIES,
 )
-from blockkit.cpu.state import ATTENTION, CPL, MODE, MODE_64, PROTECTION
-from blockkit.cpu.system.paging import IMPLICIT, READ, SUPERVISOR, USER, WRITE, walk
+from blockkit.cpu.state import ATTENTION, MODE, MODE_64, PROTECTION
+from blockkit.cpu.system.paging import ALLOWED, IMPLICIT, READ, WRITE, rights_now, walk
 
 _PAGE: Final = 4096
 _INSIDE: Final = 4095
-
-
-def rights_now() -> int:
-    """Return whose rights loads and stores have."""
-    return USER if S[CPL] == 3 else SUPERVISOR
 
 
 def load(address: int, size: int) -> int:
@@ -70,6 +66,10 @@ def check_canonical(address: int) -> None:
 
 
 def beyond(address: int) -> int:
+    """Return a linear address that may have wrapped round."""
+    return address if S[MODE] & MODE_64 else address & 0xFFFFFFFF
+
+
 def copy_elements(source: int, target: int, size: int, count: int) -> int:
     """Copy between two pages that are in use, no further than to what it has written itself."""
     rights = rights_now()
@@ -123,10 +123,6 @@ def fill_elements(target: int, size: int, count: int, value: int) -> int:
         to += size
         done += 1
     return count
-
-
-    """Return a linear address that may have wrapped round."""
-    return address if S[MODE] & MODE_64 else address & 0xFFFFFFFF
 
 
 def _entry(address: int, rights: int) -> int:
@@ -277,7 +273,7 @@ def port_out(port: int, size: int, value: int) -> None:
 def forget_translations() -> None:
     """Empty the TLB."""
     entry = TLB
-    while entry < TLB + 3 * TLB_ENTRIES * 4:
+    while entry < TLB_END:
         S[entry] = NO_PAGE
         S[entry + 1] = NO_PAGE
         entry += 4
@@ -294,7 +290,7 @@ def forget_jumps() -> None:
 def forget_writes() -> None:
     """Make every store look first whether there is code."""
     entry = TLB
-    while entry < TLB + 3 * TLB_ENTRIES * 4:
+    while entry < TLB_END:
         S[entry + 1] = NO_PAGE
         entry += 4
 
@@ -302,17 +298,17 @@ def forget_writes() -> None:
 def flush_tlb(everything: int) -> None:
     """Forget all translations."""
     forget_translations()
+    S[STALE] = 1 | everything
     S[ATTENTION] = 1
-    callback(S[FLUSHED], everything, 0, 0)
 
 
 def flush_page(address: int) -> None:
     """Forget those of a page."""
     rights = 0
-    while rights < 3:
+    while rights <= ALLOWED:
         entry = _entry(address, rights)
         S[entry] = NO_PAGE
         S[entry + 1] = NO_PAGE
         rights += 1
+    S[STALE] = 1
     S[ATTENTION] = 1
-    callback(S[FLUSHED], 0, 0, 0)

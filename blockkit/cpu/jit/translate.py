@@ -98,7 +98,7 @@ from blockkit.cpu.state import (
 
 _ZERO: Final = ZERO * 8
 _NO_SEGMENT: Final = 8
-_SS, _DS, _FS = 2, 3, 4
+_CS, _SS, _DS, _FS = 1, 2, 3, 4
 
 #: Base and index of 16-bit addresses; 16 for none.
 _PAIR_BASE: Final = (3, 3, 5, 5, 6, 7, 5, 3)
@@ -356,7 +356,7 @@ def decode_record(start: int, end: int, record: int) -> int:
                 kind = K_NARROW
             elif form & DIRECT:
                 kind = K_BASE
-        elif S[MODE] & MODE_FLAT and width == 2 and segment < _FS:
+        elif S[MODE] & MODE_FLAT and width == 2 and segment < _FS and segment != _CS:
             kind = K_NARROW
         else:
             kind = K_ANY

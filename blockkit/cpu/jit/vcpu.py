@@ -27,6 +27,7 @@ _BLOCK_ENTRIES: Final = 1 << 18
 _VOID: Final = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)
 _SIMPLE: Final = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)
 _WITH_NUMBER: Final = ctypes.PYFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint64)
+_EVENT: Final = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint64)
 _CALLBACK: Final = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint64)
 
 
@@ -46,6 +47,7 @@ class JitVcpu(PortableVcpu):
         self._arena = mmap.mmap(-1, _ARENA)
         self._table = mmap.mmap(-1, _BLOCK_ENTRIES * layout.BLOCK_ENTRY)
         self._enter = _VOID(symbols["enter"])
+        self._deliver_event = _EVENT(symbols["deliver_event"])
         for name in ("mend_block", "set_key", "forget_all_translations", "forget_all_jumps", "forget_all_writes"):
             setattr(self, f"_{name}", _SIMPLE(symbols[name]))
         self._forget_code_page = _WITH_NUMBER(symbols["forget_code_page"])
@@ -78,7 +80,6 @@ class JitVcpu(PortableVcpu):
             (layout.PORT_IN, lambda port, size, _: bus.port_read(port, size)),
             (layout.PORT_OUT, bus.port_write),
             (layout.CODE_WRITTEN, lambda address, _, __: self.memory.forget(address >> 12)),
-            (layout.FLUSHED, lambda *_: self._flushed()),
         ):
             callback = _CALLBACK(self._guarded(function))
             self._callbacks.append(callback)
@@ -93,6 +94,7 @@ class JitVcpu(PortableVcpu):
                 return (function(first, second, third) or 0) & (1 << 64) - 1
             except BaseException as error:
                 self._failure = self._failure or error
+                self.slots[layout.STOP] = 1
                 return 0
 
         return call
@@ -128,10 +130,9 @@ class JitVcpu(PortableVcpu):
         self._forget_all_jumps(self._state)
         self._forget_all_translations(self._state)
 
-    def _flushed(self) -> None:
-        """Native code emptied its TLB."""
-        super()._flush(1)
-        self._forget_contexts()
+    def kick(self) -> None:
+        super().kick()
+        self.slots[layout.STOP] = 1
 
     def _flush(self, everything: int) -> None:
         super()._flush(everything)
@@ -148,26 +149,42 @@ class JitVcpu(PortableVcpu):
     # -- running -------------------------------------------------------------------------------------------
 
     def _run_blocks(self, end: int) -> None:
+        left = end - self.slots[state.EXECUTED]
+        if left > LONGEST:
+            self._run_native(min(left - LONGEST, _SLICE), 0)
+        else:
+            self._run_native(0, left)
+
+    def _run_native(self, left: int, short: int) -> None:
+        """Execute blocks until less than nothing is left, or what there is in one of ``short`` instructions."""
         slots = self.slots
-        left = min(end - slots[state.EXECUTED] - LONGEST, _SLICE)
-        if left < 0:
-            super()._run_blocks(end)
-            return
         slots[layout.LEFT], slots[layout.LIMIT] = left, slots[state.EXECUTED] + left
+        slots[layout.SHORT] = short
         slots[state.ATTENTION] = 0
         self._set_key(self._state)
         self._enter(self._state, 0)
         self._mend_block(self._state)
-        if self._failure is not None:
-            failure, self._failure = self._failure, None
-            slots[state.FAULT_VECTOR] = 0
-            raise failure
+        self._catch_up()
         reason = slots[layout.EXIT]
-        if reason == layout.FAULTED:
-            vector, error = slots[state.FAULT_VECTOR] & 0xFF, slots[state.FAULT_ERROR]
-            slots[state.FAULT_VECTOR] = 0
-            self._deliver(vector, error, 1)
-        elif reason == layout.FALLBACK:
+        if reason == layout.FALLBACK:
             self._run_alone()
         elif reason == layout.FULL:
             self._forget_all()
+
+    def _catch_up(self) -> None:
+        """Learn in Python what native code did; raises what a callback raised."""
+        slots = self.slots
+        slots[layout.STOP] = int(self._kicked)
+        if slots[layout.STALE]:
+            slots[layout.STALE] = 0
+            super()._flush(1)
+            self._forget_contexts()
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
+
+    def _deliver(self, vector: int, error: int, kind: int) -> None:
+        slots = self.slots
+        slots[state.EXECUTED] += 1
+        self._deliver_event(self._state, vector, error, kind)
+        self._catch_up()

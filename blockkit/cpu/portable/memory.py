@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from blockkit.cpu import state
 from blockkit.cpu.dialect.plain import Fault
-from blockkit.cpu.system.paging import READ, SUPERVISOR, USER, WRITE
+from blockkit.cpu.system.paging import ALLOWED, IMPLICIT, READ, SUPERVISOR, USER, WRITE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableSequence, Sequence
@@ -17,6 +17,9 @@ PAGE: Final = 4096
 #: Code is watched in pieces of so many bytes.
 _GRANULE_BITS: Final = 6
 _CANONICAL: Final = 1 << 47
+
+
+_RIGHTS: Final = (SUPERVISOR, USER, IMPLICIT, ALLOWED)
 
 
 class Redo(Exception):  # noqa: N818 - no error
@@ -45,10 +48,10 @@ class Memory:
         self._regions: Sequence[Region] = ()
         #: Physical page to the granules that hold code, a bit each.
         self._code: dict[int, int] = {}
-        self._reads: list[dict[int, memoryview]] = [{}, {}, {}]
-        self._writes: list[dict[int, memoryview]] = [{}, {}, {}]
-        #: ``(load, store)`` with the rights of the supervisor, of a user, and of the processor itself.
-        self.accesses = [self._bind(rights) for rights in range(3)]
+        self._reads: list[dict[int, memoryview]] = [{} for _ in _RIGHTS]
+        self._writes: list[dict[int, memoryview]] = [{} for _ in _RIGHTS]
+        #: ``(load, store)`` with each kind of rights.
+        self.accesses = [self._bind(rights) for rights in _RIGHTS]
         self.refresh()
 
     def refresh(self) -> None:
@@ -227,9 +230,6 @@ class Memory:
             self._check(each)
             self.walk(each, WRITE, rights)
 
-    def _mmio_read(self, physical: int, size: int) -> int:
-        if not self.alone:
-            raise Redo
     def copy(self, source: int, target: int, size: int, count: int, rights: int) -> int:
         """Copy elements upwards as loads and stores would, if both pages are in use; return how many.
 
@@ -255,6 +255,9 @@ class Memory:
         write[to : to + count * size] = value.to_bytes(size, "little") * count
         return count
 
+    def _mmio_read(self, physical: int, size: int) -> int:
+        if not self.alone:
+            raise Redo
         if size == 16:
             return self.bus.mmio_read(physical, 8) | self.bus.mmio_read(physical + 8, 8) << 64
         return self.bus.mmio_read(physical, size)

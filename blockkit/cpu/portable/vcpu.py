@@ -13,7 +13,7 @@ from blockkit.cpu.portable.blocks import LONGEST, Block, translate
 from blockkit.cpu.portable.memory import PAGE, Memory, Redo
 from blockkit.cpu.reset import reset
 from blockkit.cpu.system import MODULES
-from blockkit.cpu.system.paging import IMPLICIT, SUPERVISOR, USER
+from blockkit.cpu.system.paging import IMPLICIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableSequence, Sequence
@@ -48,6 +48,7 @@ class PortableVcpu:
         self._blocks: dict[tuple[int, ...], Block] = {}
         self._keys: dict[int, set[tuple[int, ...]]] = {}
         self._scope = self._bind()
+        self._rights = self._scope["rights_now"]
         self.memory.walk = self._scope["walk"]
         self.memory.code_changed = self._forget_page
         self.reset()
@@ -62,30 +63,29 @@ class PortableVcpu:
         """Return the system code, bound to this processor."""
         slots, memory = self.slots, self.memory
         accesses = memory.accesses
-        user, supervisor, implicit = accesses[USER], accesses[SUPERVISOR], accesses[IMPLICIT]
 
         def load(address: int, size: int) -> int:
-            return (user if slots[state.CPL] == 3 else supervisor)[0](address, size)
+            return accesses[self._rights()][0](address, size)
 
         def store(address: int, size: int, value: int) -> None:
-            (user if slots[state.CPL] == 3 else supervisor)[1](address, size, value)
+            accesses[self._rights()][1](address, size, value)
 
         def probe_store(address: int, size: int) -> None:
-            memory.probe(address, size, USER if slots[state.CPL] == 3 else SUPERVISOR)
+            memory.probe(address, size, self._rights())
 
         def copy_elements(source: int, target: int, size: int, count: int) -> int:
-            return memory.copy(source, target, size, count, USER if slots[state.CPL] == 3 else SUPERVISOR)
+            return memory.copy(source, target, size, count, self._rights())
 
         def fill_elements(target: int, size: int, count: int, value: int) -> int:
-            return memory.fill(target, size, count, value, USER if slots[state.CPL] == 3 else SUPERVISOR)
+            return memory.fill(target, size, count, value, self._rights())
 
         environment: dict[str, Callable[..., int | None]] = {
             "copy_elements": copy_elements,
             "fill_elements": fill_elements,
             "load": load,
             "store": store,
-            "load_system": implicit[0],
-            "store_system": implicit[1],
+            "load_system": accesses[IMPLICIT][0],
+            "store_system": accesses[IMPLICIT][1],
             "probe_store": probe_store,
             "read_physical": memory.read_physical,
             "write_physical": memory.write_physical,
@@ -190,7 +190,7 @@ class PortableVcpu:
         """Execute until ``end``, or until something has to be looked at."""
         slots = self.slots
         jump = self._jump()
-        load, store = self.memory.accesses[USER if slots[state.CPL] == 3 else SUPERVISOR]
+        load, store = self.memory.accesses[self._rights()]
         executed = slots[state.EXECUTED]
         block: Block | None = None
         try:
@@ -227,7 +227,7 @@ class PortableVcpu:
         memory.alone = True
         try:
             block = self._find(None)
-            load, store = memory.accesses[USER if slots[state.CPL] == 3 else SUPERVISOR]
+            load, store = memory.accesses[self._rights()]
             block.run(slots, load, store, 1)
             slots[state.EXECUTED] = before + 1
         except Fault as fault:

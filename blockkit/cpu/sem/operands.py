@@ -47,7 +47,7 @@ def address(m: Machine, size: int = 1, *, write: bool = False, beyond: Value | i
 
 def linear(m: Machine, segment: int, where: Value, size: int, *, write: bool = False) -> Value:
     """Return the linear address of an offset in a segment."""
-    if segment < _FS and m.flat:
+    if segment < _FS and m.flat and (segment != state.CS or m.mode & state.MODE_64 or not write):
         return where
     if m.mode & state.MODE_64:
         return where + m.slot(state.SEGMENT_BASES + segment)

@@ -7,6 +7,7 @@ from typing import Final
 from blockkit.cpu.dialect import S, raise_fault, read_physical, write_physical
 from blockkit.cpu.state import (
     AC,
+    CPL,
     CR0,
     CR0_PG,
     CR0_WP,
@@ -26,10 +27,10 @@ from blockkit.cpu.state import (
     SYSTEM_FLAGS,
 )
 
-#: What an access is for, and with whose rights: those of the supervisor, of a user, or of the supervisor on behalf of
-#: the processor itself.
+#: What an access is for, and with whose rights: those of the supervisor, of a user, of the supervisor on behalf of the
+#: processor itself, or of a supervisor who may use what is the users' (SMAP, with AC set).
 READ, WRITE, FETCH = 0, 1, 2
-SUPERVISOR, USER, IMPLICIT = 0, 1, 2
+SUPERVISOR, USER, IMPLICIT, ALLOWED = 0, 1, 2, 3
 
 #: Bits of a physical address, which CPUID tells.
 PHYSICAL_BITS: Final = 40
@@ -45,13 +46,20 @@ _PROTECTED, _RESERVED = 1, 8
 _PDPTE_RESERVED: Final = 0x1E6 | (((1 << 64) - 1) & ~((1 << PHYSICAL_BITS) - 1))
 
 
+def rights_now() -> int:
+    """Return whose rights the loads and stores of instructions have."""
+    if S[CPL] == 3:
+        return USER
+    return ALLOWED if S[CR4] & CR4_SMAP and S[SYSTEM_FLAGS] & AC else SUPERVISOR
+
+
 def walk(address: int, access: int, rights: int) -> int:
     """Return the physical address of a linear one, setting accessed and dirty bits; raises #PF.
 
     Args:
         address: Canonical in 64-bit mode, and below 4 GiB elsewhere.
         access: READ, WRITE or FETCH.
-        rights: SUPERVISOR, USER or IMPLICIT.
+        rights: SUPERVISOR, USER, IMPLICIT or ALLOWED.
     """
     if (S[CR0] & CR0_PG) == 0:
         return address
@@ -151,7 +159,7 @@ def _check(address: int, access: int, rights: int, allowed: int, never: int) -> 
             if access == FETCH:
                 if S[CR4] & CR4_SMEP:
                     denied = 1
-            elif S[CR4] & CR4_SMAP and (rights == IMPLICIT or (S[SYSTEM_FLAGS] & AC) == 0):
+            elif S[CR4] & CR4_SMAP and rights != ALLOWED:
                 denied = 1
     if access == FETCH and never and S[EFER] & EFER_NXE:
         denied = 1

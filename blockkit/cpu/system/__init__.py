@@ -33,5 +33,12 @@ MODULES: Final = tuple(
         "tables",
         "tasks",
         "transfers",
+        "x87_arithmetic",
+        "x87_convert",
+        "x87_operations",
+        "x87_round",
+        "x87_scale",
+        "x87_stack",
+        "x87_transfers",
     )
 )

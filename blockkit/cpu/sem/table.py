@@ -23,6 +23,7 @@ from blockkit.cpu.sem import (
     stack,
     strings,
     transfers,
+    x87,
 )
 from blockkit.cpu.system import delivery, tables
 
@@ -119,6 +120,7 @@ _BY_NAME: Final[dict[str, Callable[[Machine], None]]] = {
     "XLATB": moves.xlat,
     **dict.fromkeys(("CMPXCHG8B", "CMPXCHG16B"), exchange.cmpxchg_pair),
     "CRC32": exchange.crc32,
+    **x87.BY_NAME,
 }
 #: Those of strings, by what they are called without the size of an element, which other instructions are called, too.
 _OF_STRINGS: Final = {

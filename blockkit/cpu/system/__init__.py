@@ -35,6 +35,7 @@ MODULES: Final = tuple(
         "transfers",
         "x87_arithmetic",
         "x87_convert",
+        "x87_environment",
         "x87_operations",
         "x87_round",
         "x87_scale",

@@ -75,6 +75,10 @@ class Vcpu(Protocol):
         """Units of virtual time since the processor was made, also while it runs."""
         ...
 
+    def skip(self, units: int) -> None:
+        """Let virtual time pass in which the processor does nothing; it is halted."""
+        ...
+
     def set_interrupt_line(self, level: bool) -> None:
         """Raise or lower INTR."""
         ...

@@ -105,9 +105,13 @@ class KvmVcpu:
 
     @property
     def executed(self) -> int:
-        """Nanoseconds inside :meth:`run` since the processor was made, also while it runs."""
+        """Nanoseconds inside :meth:`run` since the processor was made, and those skipped, also while it runs."""
         started = self._started
         return self._executed + (time.monotonic_ns() - started if started is not None else 0)
+
+    def skip(self, units: int) -> None:
+        """Let virtual time pass in which nothing runs; the TSC does not notice."""
+        self._executed += units
 
     def set_interrupt_line(self, level: bool) -> None:
         """Raise or lower INTR; not with the kernel's interrupt controllers, which do so themselves."""

@@ -100,8 +100,12 @@ class PortableVcpu:
 
     @property
     def executed(self) -> int:
-        """Instructions since the processor was made, also while it runs."""
+        """Instructions since the processor was made and time that was skipped, also while it runs."""
         return self.slots[state.EXECUTED]
+
+    def skip(self, units: int) -> None:
+        """Let virtual time pass in which nothing is executed."""
+        self.slots[state.EXECUTED] += units
 
     def set_interrupt_line(self, level: bool) -> None:
         """Raise or lower INTR."""

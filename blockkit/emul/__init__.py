@@ -1,0 +1,1 @@
+"""The machine around a processor: memory, ports, interrupts, time, and devices."""

@@ -127,19 +127,21 @@ def _store_words(address: int, size: int) -> None:
     store(address, size, S[FCW] | ones)
     store(address + size, size, S[FSW] | ones)
     store(address + size * 2, size, x87_tags() | ones)
+    # In 64-bit mode, too, addresses have 32 bits.
+    mask = _LOW_32 if size == 4 else 0xFFFF
     if S[MODE] & MODE_PROTECTED:
-        store(address + size * 3, size, S[FIP])
+        store(address + size * 3, size, S[FIP] & mask)
         store(address + size * 4, size, S[FCS] | (S[FOP] << 16 if size == 4 else 0))
-        store(address + size * 5, size, S[FDP])
+        store(address + size * 5, size, S[FDP] & mask)
         store(address + size * 6, size, S[FDS] | ones)
         return
     # Linear addresses, in two parts.
     code = S[FIP] + (S[FCS] << 4)
     data = S[FDP] + (S[FDS] << 4)
     store(address + size * 3, size, code & 0xFFFF)
-    store(address + size * 4, size, code >> 16 << 12 | S[FOP])
+    store(address + size * 4, size, code >> 16 << 12 & mask | S[FOP])
     store(address + size * 5, size, data & 0xFFFF)
-    store(address + size * 6, size, data >> 16 << 12)
+    store(address + size * 6, size, data >> 16 << 12 & mask)
 
 
 def _load_words(address: int, size: int) -> None:

@@ -199,6 +199,10 @@ class Handler(Machine):
         # Only those that end a block ask; they have cells.
         return Value(self, self._read(layout.CELL_OTHERWISE + layout.CELL_OFFSET, 64), 64)
 
+    def segment(self) -> Value:
+        scale = Value(self, self._read(layout.SCALE, 8), 64)
+        return (scale >> layout.SEGMENT_SHIFT) & 7
+
     def field(self, name: str) -> Value:
         return Value(self, self._read(layout.REG if name == "reg" else layout.RM, 8), 64) >> 3
 

@@ -124,6 +124,9 @@ class PythonSource(Machine):
         """Return the offset of the next instruction."""
         return self.here + self.instruction.length & (1 << (64 if self.instruction.mode == 64 else 32)) - 1
 
+    def segment(self) -> Value:
+        return self.constant(self.instruction.effective_segment, 64)
+
     def field(self, name: str) -> Value:
         number = self.instruction.reg if name == "reg" else self.instruction.rm
         return self.constant(number, 64)

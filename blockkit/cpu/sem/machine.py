@@ -169,6 +169,10 @@ class Machine(ABC):
         """Return the offset of the next instruction, 64 bits."""
 
     @abstractmethod
+    def segment(self) -> Value:
+        """Return the number of the segment of the memory operand, 64 bits."""
+
+    @abstractmethod
     def field(self, name: str) -> Value:
         """Return ``reg`` or ``rm`` as a number of 64 bits."""
 

@@ -37,10 +37,10 @@ def _index(m: Machine) -> Value:
     return m.field("rm") & 7
 
 
-def _memory(m: Machine, *, write: bool = False) -> tuple[Value, Value, int]:
+def _memory(m: Machine, *, write: bool = False) -> tuple[Value, Value, Value]:
     """Return the linear address of the operand in memory, its offset, and the number of its segment register."""
     where = place(m, size_of(m, 0), write=write)
-    return where, offset(m), m.instruction.effective_segment
+    return where, offset(m), m.segment()
 
 
 def _operate(name: str) -> Description:

@@ -237,6 +237,47 @@ def test_invlpg_shows_another_page() -> None:
     assert (cpu.slots[state.RBX], cpu.slots[state.RCX]) == (0x11, 0x22)
 
 
+def last_entry(board: Board, slots: list[int], change: int, level: int = 3) -> None:
+    """Change bits of the entry of the page at 0x8000, or of the one above it at another level."""
+    at = slots[state.CR3] + level * PAGE + (8 * 8 if level == 3 else 0)
+    (entry,) = struct.unpack("<Q", board.read(at, 8))
+    board.write(at, struct.pack("<Q", entry ^ change))
+
+
+def test_write_protection_counts_at_once() -> None:
+    board, slots = long_board()
+    last_entry(board, slots, 2)
+    # MOV [RSI], AL; MOV CR0, RBX; MOV [RSI], AL
+    cpu = start(board, slots, "8806 0f22c3 8806", rsi=0x8000, rbx=slots[state.CR0] | state.CR0_WP)
+    cpu.run(2)
+    assert raised(cpu) is None
+    cpu.run(1)
+    assert raised(cpu) == (state.PAGE_FAULT, 3)
+
+
+def test_pages_of_users_are_closed_at_once() -> None:
+    board, slots = long_board()
+    for level in range(4):
+        last_entry(board, slots, 4, level)
+    # MOV AL, [RSI]; MOV CR4, RBX; MOV AL, [RSI]
+    cpu = start(board, slots, "8a06 0f22e3 8a06", rsi=0x8000, rbx=slots[state.CR4] | state.CR4_SMAP)
+    cpu.run(2)
+    assert raised(cpu) is None
+    cpu.run(1)
+    assert raised(cpu) == (state.PAGE_FAULT, 1)
+
+
+def test_the_bit_that_forbids_code_is_reserved_at_once() -> None:
+    board, slots = long_board()
+    last_entry(board, slots, 1 << 63)
+    # MOV BL, [RSI]; WRMSR; MOV BL, [RSI]
+    cpu = start(board, slots, "8a1e 0f30 8a1e", rsi=0x8000, rcx=0xC0000080, rax=state.EFER_LME)
+    cpu.run(2)
+    assert raised(cpu) is None
+    cpu.run(1)
+    assert raised(cpu) == (state.PAGE_FAULT, 9)
+
+
 def pae_board(entry: int) -> tuple[Board, list[int]]:
     """Return a board whose PDPTEs at 0x20000 lead to one page of 2 MiB at 0, or to what ``entry`` says."""
     board = Board()
@@ -463,10 +504,7 @@ def test_hlt_waits_for_an_interrupt_behind_itself() -> None:
 def test_stac_and_clac_open_and_close_pages_of_users(smap: bool) -> None:
     board, slots = long_board()
     for level in range(4):
-        table = slots[state.CR3] + level * PAGE
-        at = table + (8 * 8 if level == 3 else 0)
-        (entry,) = struct.unpack("<Q", board.read(at, 8))
-        board.write(at, struct.pack("<Q", entry | 4))
+        last_entry(board, slots, 4, level)
     slots[state.CR4] |= state.CR4_SMAP if smap else 0
     # MOV AL, [RSI] before, with STAC, and after CLAC
     cpu = start(board, slots, "0f01cb 8a06 0f01ca 8a06", rsi=0x8000)

@@ -149,6 +149,16 @@ def test_a_comparison_writes_where_it_is_different() -> None:
     assert cpu.slots[state.RAX] == 1
 
 
+def test_a_comparison_needs_a_segment_to_write_to() -> None:
+    slots = protected_mode()
+    slots[state.SEGMENT_ATTRIBUTES + state.DS] &= ~2
+    slots[state.MODE] &= ~state.MODE_FLAT
+    cpu = start(Board(), slots, "0fc70e", rsi=0x8000)
+    cpu.run(1)
+    assert cpu.fault is not None
+    assert (cpu.fault.vector, cpu.fault.error) == (state.PROTECTION, 0)
+
+
 @pytest.mark.parametrize("code", ["0f0b", "0fffc0", "0fb9c0", "0f01c8", "0f01c9", "0faa", "0f01d0", "0fc7f8"])
 def test_what_there_is_not_is_undefined(code: str) -> None:
     cpu = start(Board(), protected_mode(), code)

@@ -58,8 +58,6 @@ def adjust_packed(add: int) -> None:
     if old > 0x99 or before & CF:
         value = value + 0x60 if add else value - 0x60
         flags |= CF
-    elif add:
-        flags &= ~CF
     value &= _LOW
     _set_low(S[RAX] & 0xFF00 | value)
     write_arithmetic_flags(flags | _result_flags(value))

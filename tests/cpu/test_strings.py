@@ -20,7 +20,7 @@ from tests.cpu.worlds import WORLDS, both
 #: Opcodes of elements of a byte; the next one is that of wider ones.
 OPCODES: Final = {"MOVS": 0xA4, "CMPS": 0xA6, "STOS": 0xAA, "LODS": 0xAC, "SCAS": 0xAE}
 REPEATS: Final = (b"", b"\xf3", b"\xf2")
-CASES: Final = 30
+CASES: Final = 25
 CODE: Final = 0x1000
 
 
@@ -67,7 +67,7 @@ def alike(rng: random.Random, size: int) -> bytes:
 @pytest.mark.parametrize("name", OPCODES)
 def test_they_do_what_this_processor_does(host: Host, name: str) -> None:
     rng = random.Random(name)
-    for _ in range(CASES * 5):
+    for _ in range(CASES * 4):
         code, repeated = make(rng, name, 64)
         data = alike(rng, MEMORY)
         registers = [rng.getrandbits(64) for _ in range(16)]
@@ -320,7 +320,7 @@ def test_the_fast_way_and_the_slow_one_do_the_same(flags: int, monkeypatch: pyte
     # Two linear pages are the same physical one, and one is missing.
     pages = {CODE: CODE, 0x8000: 0x8000, 0x9000: 0x8000, 0xA000: 0xB000, 0xC000: 0x9000}
     tables = [board.tables(pages) for board in (fast, slow)]
-    for _ in range(60):
+    for _ in range(40):
         code = rng.choice(("f3a4", "f366a5", "f3a5", "f348a5", "f3aa", "f366ab", "f3ab", "f348ab", "67f3a4"))
         data = rng.randbytes(4 * PAGE)
         source = 0x8000 + rng.randrange(0x4000)

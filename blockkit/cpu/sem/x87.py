@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Final
 from blockkit.cpu import state
 from blockkit.cpu.sem.operands import is_memory, offset, place, put, size_of
 from blockkit.cpu.system import x87_environment as environment
+from blockkit.cpu.system import x87_functions as functions
 from blockkit.cpu.system import x87_operations as operations
 from blockkit.cpu.system import x87_transfers as transfers
+from blockkit.cpu.system import x87_trigonometry as trigonometry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -260,6 +262,14 @@ BY_NAME: Final[dict[str, Description]] = {
     "FPREM": _simple(operations.x87_take_remainder, 0),
     "FPREM1": _simple(operations.x87_take_remainder, 1),
     "FXTRACT": _simple(operations.x87_extract),
+    "F2XM1": _simple(functions.x87_raise_two),
+    "FPATAN": _simple(functions.x87_of_two, functions.ARCTANGENT),
+    "FYL2X": _simple(functions.x87_of_two, functions.LOGARITHM),
+    "FYL2XP1": _simple(functions.x87_of_two, functions.LOGARITHM_PLUS_ONE),
+    "FSIN": _simple(functions.x87_of_angle, trigonometry.SINE),
+    "FCOS": _simple(functions.x87_of_angle, trigonometry.COSINE),
+    "FSINCOS": _simple(functions.x87_two_of_angle, trigonometry.SINE),
+    "FPTAN": _simple(functions.x87_two_of_angle, trigonometry.TANGENT),
     "FXCH": _of_register(operations.x87_exchange),
     "FFREE": _of_register(operations.x87_free, 0),
     "FFREEP": _of_register(operations.x87_free, 1),

@@ -36,10 +36,14 @@ MODULES: Final = tuple(
         "x87_arithmetic",
         "x87_convert",
         "x87_environment",
+        "x87_functions",
+        "x87_logarithms",
         "x87_operations",
         "x87_round",
         "x87_scale",
         "x87_stack",
         "x87_transfers",
+        "x87_trigonometry",
+        "x87_wide",
     )
 )

@@ -14,7 +14,10 @@ from blockkit.cpu.system.x87_round import (
     RESULT_MANTISSA,
     RESULT_WORD,
     X87_BIAS,
+    X87_EXPONENTS,
+    X87_INEXACT,
     X87_SIGN,
+    X87_UNDERFLOW,
     X87_ZERO_DIVIDE,
     ZERO,
     x87_exponent,
@@ -95,6 +98,10 @@ def _give_log(factor_word: int, factor: int, exponent: int, mantissa: int) -> No
     if rest == 0:
         x87_give_integer(power)
         x87_multiply(factor_word, factor, S[RESULT_WORD], S[RESULT_MANTISSA], 0)
+        # Processors say so of every logarithm but those of 1.
+        S[NOTED] |= X87_INEXACT
+        if S[RESULT_WORD] & X87_EXPONENTS == 0:
+            S[NOTED] |= X87_UNDERFLOW
         return
     shift = leading_zeros(rest)
     _log_above_one(sign, rest_exponent - shift, rest << shift)

@@ -25,6 +25,9 @@ COUNTS: Final = 1 << 29
 DIRECT: Final = 1 << 30
 #: A string instruction: REP ends its block; its kinds are K_NONE, K_BASE with F3 and K_INDEX with F2.
 STRING: Final = 1 << 31
+#: Its operand in memory is implied: XLAT, MASKMOVDQU and MASKMOVQ.
+IMPLIED: Final = 1 << 32
+_IMPLIED: Final = frozenset(("XLATB", "MASKMOVDQU", "MASKMOVQ"))
 
 #: Kinds of immediates: none; a byte; a byte extended to the operand size; two or four bytes, extended; two, four or
 #: eight; two; an address; what only Python takes.
@@ -83,6 +86,8 @@ def word(form: Form) -> int:
         value |= ENDS_BLOCK
     if is_string(form):
         value |= STRING
+    if form.names[0] in _IMPLIED:
+        value |= IMPLIED
     return value
 
 

@@ -61,6 +61,7 @@ from blockkit.cpu.jit.tables import (
     I_SIGNED,
     I_WORD,
     IMMEDIATE_FIELD,
+    IMPLIED,
     K_ANY,
     K_BASE,
     K_INDEX,
@@ -362,17 +363,17 @@ def decode_record(start: int, end: int, record: int) -> int:
             kind = K_ANY
     else:
         relative = 0
-        if (form & STRING) == 0:
+        if (form & (STRING | IMPLIED)) == 0:
             segment = _DS
-    if form & (COUNTS | STRING):
+    if form & (COUNTS | STRING | IMPLIED):
         # Their handlers are those of the usual address size, and of DS.
         way = way_now()
         if width != (3 if way == W_64 else 1 if way == W_16 else 2):
             return 0
-        if form & STRING:
+        if form & (STRING | IMPLIED):
             if segment != _NO_SEGMENT and segment != _DS:
                 return 0
-            if repeat:
+            if repeat and form & STRING:
                 kind = K_BASE if repeat == 0xF3 else K_INDEX
                 form |= ENDS_BLOCK
         segment = _DS

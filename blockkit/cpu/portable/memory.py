@@ -226,9 +226,12 @@ class Memory:
 
     def probe(self, address: int, size: int, rights: int) -> None:
         """Fault as a store would."""
-        for each in {address, self._beyond(address + size - 1)}:
-            self._check(each)
-            self.walk(each, WRITE, rights)
+        last = self._beyond(address + size - 1)
+        self._check(address)
+        self.walk(address, WRITE, rights)
+        if last >> 12 != address >> 12:
+            self._check(last)
+            self.walk(last, WRITE, rights)
 
     def copy(self, source: int, target: int, size: int, count: int, rights: int) -> int:
         """Copy elements upwards as loads and stores would, if both pages are in use; return how many.

@@ -92,6 +92,8 @@ MODE_PROTECTED: Final = 16
 MODE_VIRTUAL: Final = 32
 #: Single steps: TF.
 MODE_TRAP: Final = 64
+#: There are breakpoints: DR7.
+MODE_BREAK: Final = 512
 #: The x87 and MMX cannot be used (CR0.EM or CR0.TS); SSE cannot (the same, or CR4.OSFXSR is clear).
 MODE_NO_X87, MODE_NO_SSE = 128, 256
 

@@ -74,6 +74,7 @@ from blockkit.cpu.state import (
     IF,
     MODE,
     MODE_64,
+    MODE_BREAK,
     MODE_TRAP,
     PROTECTION,
     RIP,
@@ -279,7 +280,7 @@ def look_around() -> int:
     mend()
     if S[STALE]:
         forget_contexts()
-    if S[HALT] or S[STOP] or S[MODE] & MODE_TRAP:
+    if S[HALT] or S[STOP] or S[MODE] & (MODE_TRAP | MODE_BREAK):
         return 1
     if S[SHADOW]:
         if S[PENDING]:

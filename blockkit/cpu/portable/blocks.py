@@ -30,14 +30,14 @@ class Block:
         bytes: How many bytes of code.
         marks: Where its instructions begin, by lines of the function.
         carried: The slots that a later turn finds in the variables ``r0``, ``r1`` and so on.
-        traps: TF set before it traps after it; not so for software interrupts, which clear it.
+        last: The mnemonic of the last instruction.
     """
 
-    __slots__ = ("bytes", "carried", "length", "marks", "run", "traps")
+    __slots__ = ("bytes", "carried", "last", "length", "marks", "run")
 
     def __init__(self, run: Callable[..., int], marks: list[Mark], carried: list[int], length: int, size: int) -> None:
         self.run, self.marks, self.carried, self.length, self.bytes = run, marks, carried, length, size
-        self.traps = True
+        self.last = ""
 
     def restore(self, slots: MutableSequence[int], error: BaseException, before: int) -> None:
         """Bring the state to where it was before the instruction that raised ``error``.
@@ -123,7 +123,7 @@ def translate(
     assert callable(run)
     marks = [mark._replace(line=before + mark.line + 1) for mark in source.marks]
     block = Block(run, marks, carried, count, room - left)
-    block.traps = not names[-1].startswith("INT")
+    block.last = names[-1]
     return block
 
 

@@ -10,6 +10,7 @@ from blockkit.cpu.accelerator import Stop
 from blockkit.cpu.dialect import plain
 from blockkit.cpu.dialect.plain import Fault
 from blockkit.cpu.portable.blocks import LONGEST, Block, translate
+from blockkit.cpu.portable.breakpoints import Breakpoints
 from blockkit.cpu.portable.memory import PAGE, Memory, Redo
 from blockkit.cpu.reset import reset
 from blockkit.cpu.system import MODULES
@@ -47,6 +48,8 @@ class PortableVcpu:
         self._jumps: dict[tuple[int, ...], dict[int, Block]] = {}
         self._blocks: dict[tuple[int, ...], Block] = {}
         self._keys: dict[int, set[tuple[int, ...]]] = {}
+        self._breakpoints = Breakpoints(self.slots)
+        self._watching = False
         self._scope = self._bind()
         self._rights = self._scope["rights_now"]
         self.memory.walk = self._scope["walk"]
@@ -65,19 +68,19 @@ class PortableVcpu:
         accesses = memory.accesses
 
         def load(address: int, size: int) -> int:
-            return accesses[self._rights()][0](address, size)
+            return self._accesses()[0](address, size)
 
         def store(address: int, size: int, value: int) -> None:
-            accesses[self._rights()][1](address, size, value)
+            self._accesses()[1](address, size, value)
 
         def probe_store(address: int, size: int) -> None:
             memory.probe(address, size, self._rights())
 
         def copy_elements(source: int, target: int, size: int, count: int) -> int:
-            return memory.copy(source, target, size, count, self._rights())
+            return 0 if self._watching else memory.copy(source, target, size, count, self._rights())
 
         def fill_elements(target: int, size: int, count: int, value: int) -> int:
-            return memory.fill(target, size, count, value, self._rights())
+            return 0 if self._watching else memory.fill(target, size, count, value, self._rights())
 
         environment: dict[str, Callable[..., int | None]] = {
             "copy_elements": copy_elements,
@@ -167,11 +170,16 @@ class PortableVcpu:
                 continue
             if slots[state.HALT]:
                 return Stop.SHUTDOWN if slots[state.HALT] == state.SHUTDOWN else Stop.HALTED
-            if slots[state.MODE] & state.MODE_TRAP:
+            if slots[state.MODE] & (state.MODE_TRAP | state.MODE_BREAK):
                 self._run_alone()
                 continue
             self._run_blocks(min(end, slots[state.EXECUTED] + _SLICE))
         return Stop.BUDGET
+
+    def _accesses(self) -> tuple[Callable[[int, int], int], Callable[[int, int, int], None]]:
+        """Return how an instruction loads and stores now."""
+        found = self.memory.accesses[self._rights()]
+        return self._breakpoints.watching(*found) if self._watching else found
 
     def _take_interrupt(self) -> bool:
         """Deliver an NMI or an interrupt, if one may be taken now."""
@@ -194,7 +202,7 @@ class PortableVcpu:
         """Execute until ``end``, or until something has to be looked at."""
         slots = self.slots
         jump = self._jump()
-        load, store = self.memory.accesses[self._rights()]
+        load, store = self._accesses()
         executed = slots[state.EXECUTED]
         block: Block | None = None
         try:
@@ -225,14 +233,17 @@ class PortableVcpu:
     def _run_alone(self) -> None:
         """Execute one instruction, which may touch anything."""
         slots, memory = self.slots, self.memory
-        trap = slots[state.MODE] & state.MODE_TRAP
+        mode, flags, before = slots[state.MODE], slots[state.SYSTEM_FLAGS], slots[state.EXECUTED]
+        self._watching = bool(mode & state.MODE_BREAK)
+        if self._watching and self._breakpoints.begin(self._linear_now()):
+            slots[state.DEBUG + 6] |= self._breakpoints.hit
+            self._deliver(state.DEBUG_EXCEPTION, 0, _EXCEPTION)
+            return
         block: Block | None = None
-        before = slots[state.EXECUTED]
         memory.alone = True
         try:
             block = self._find(None)
-            load, store = memory.accesses[self._rights()]
-            block.run(slots, load, store, 1)
+            block.run(slots, *self._accesses(), 1)
             slots[state.EXECUTED] = before + 1
         except Fault as fault:
             if block is not None:
@@ -240,9 +251,21 @@ class PortableVcpu:
             self._raise(fault)
             return
         finally:
-            memory.alone = False
-        if trap and block.traps and slots[state.SHADOW] < 2:
-            slots[state.DEBUG + 6] |= _DR6_SINGLE_STEP
+            memory.alone = self._watching = False
+        if mode & (state.MODE_TRAP | state.MODE_BREAK):
+            self._trap(mode, flags, block.last)
+
+    def _trap(self, mode: int, flags: int, name: str) -> None:
+        """Do what comes after an instruction that was looked at: single steps, and breakpoints on data."""
+        slots = self.slots
+        if flags & state.RF and not name.startswith("IRET"):
+            slots[state.SYSTEM_FLAGS] &= ~state.RF
+        found = self._breakpoints.hit if mode & state.MODE_BREAK else 0
+        # Software interrupts clear TF; nothing comes between MOV SS and the next instruction.
+        if mode & state.MODE_TRAP and not name.startswith("INT") and slots[state.SHADOW] < 2:
+            found |= _DR6_SINGLE_STEP
+        if found:
+            slots[state.DEBUG + 6] |= found
             self._deliver(state.DEBUG_EXCEPTION, 0, _EXCEPTION)
 
     # -- exceptions ------------------------------------------------------------------------------------------
@@ -316,6 +339,12 @@ class PortableVcpu:
         self.memory.watch(physical, size)
         self._keys.setdefault(physical >> 12, set()).add(key)
 
+    def _linear_now(self) -> int:
+        """Return the linear address of the next instruction."""
+        slots = self.slots
+        base = 0 if slots[state.MODE] & state.MODE_64 else slots[state.SEGMENT_BASES + state.CS]
+        return base + slots[state.RIP] & (1 << 64) - 1
+
     def _linear(self, offset: int, limit: int) -> int:
         """Return the linear address of code."""
         if offset > limit:
@@ -356,7 +385,11 @@ class PortableVcpu:
         self._jumps.clear()
 
     def _port_in(self, port: int, size: int) -> int:
+        if self._watching:
+            self._breakpoints.port(port, size)
         return self.bus.port_read(port, size)
 
     def _port_out(self, port: int, size: int, value: int) -> None:
+        if self._watching:
+            self._breakpoints.port(port, size)
         self.bus.port_write(port, size, value)

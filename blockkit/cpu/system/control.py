@@ -228,6 +228,8 @@ def write_debug(number: int, value: int) -> None:
             raise_fault(PROTECTION, 0)
         value = value & _DR6_BITS | _DR6_ONES if number == 6 else value & _DR7_BITS | _DR7_ONES
     S[DEBUG + number] = value
+    # Whether there are breakpoints is part of MODE.
+    update_mode()
 
 
 def require_base_instructions() -> None:

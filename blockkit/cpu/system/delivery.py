@@ -187,7 +187,7 @@ def _handler_descriptor(selector: int) -> int:
 def _flags_to_push(vector: int, kind: int) -> int:
     """Return RFLAGS as the handler finds them: RF is set for faults (17.3.1.1)."""
     flags = read_flags()
-    return flags | RF if kind == EXCEPTION and vector != DEBUG_EXCEPTION else flags
+    return flags | RF if kind == EXCEPTION and vector != DEBUG_EXCEPTION else flags & ~RF
 
 
 def _leave_flags(interrupt: int) -> None:

@@ -14,6 +14,7 @@ from blockkit.cpu.state import (
     CR4,
     CR4_OSFXSR,
     CS,
+    DEBUG,
     DS,
     EFER,
     EFER_LMA,
@@ -23,6 +24,7 @@ from blockkit.cpu.state import (
     MODE,
     MODE_32,
     MODE_64,
+    MODE_BREAK,
     MODE_FLAT,
     MODE_NO_SSE,
     MODE_NO_X87,
@@ -138,6 +140,8 @@ def update_mode() -> None:
             mode |= MODE_FLAT
     if S[SYSTEM_FLAGS] & TF:
         mode |= MODE_TRAP
+    if S[DEBUG + 7] & 0xFF:
+        mode |= MODE_BREAK
     if S[CR0] & (CR0_EM | CR0_TS):
         mode |= MODE_NO_X87 | MODE_NO_SSE
     elif (S[CR4] & CR4_OSFXSR) == 0:

@@ -25,6 +25,7 @@ from blockkit.cpu.state import (
     ES,
     MODE,
     MODE_64,
+    MODE_BREAK,
     MODE_TRAP,
     OWN,
     RAX,
@@ -62,7 +63,7 @@ def _slice_of(mask: int) -> int:
     count = S[RCX] & mask
     if count == 0:
         return 0
-    return 1 if S[MODE] & MODE_TRAP else ((count - 1) & (SLICE - 1)) + 1
+    return 1 if S[MODE] & (MODE_TRAP | MODE_BREAK) else ((count - 1) & (SLICE - 1)) + 1
 
 
 def _string_step(size: int) -> int:

@@ -108,11 +108,6 @@ def _subtract(operation: int, first_word: int, first: int, second_word: int, sec
     x87_add(first_word, first, second_word, second, dropped)
 
 
-def _set_conditions(result: int) -> None:
-    """Say in the status word how a comparison ended."""
-    S[FSW] = S[FSW] & ~X87_CONDITIONS | _CONDITIONS[result]
-
-
 def x87_operate(operation: int, target: int, source: int, pop: int) -> None:
     """FADD and so on: ST(target) becomes what the operation makes of it and ST(source)."""
     x87_begin()
@@ -155,8 +150,9 @@ def _compare(empty: int, first_word: int, first: int, second_word: int, second: 
     else:
         result = x87_compare(first_word, first, second_word, second, signaling)
     counts = x87_settle(BEFORE_RESULT)
-    # They are set in any case, as processors do.
-    _set_conditions(result)
+    # A denormal operand keeps it from popping, but not from saying what it found.
+    if counts or (S[NOTED] & X87_INVALID) == 0:
+        S[FSW] = S[FSW] & ~X87_CONDITIONS | _CONDITIONS[result]
     if counts:
         while pops:
             x87_pop()
@@ -190,7 +186,8 @@ def x87_compare_flags(source: int, signaling: int, pop: int) -> None:
         second = x87_register(source)
         result = x87_compare(S[first + 1], S[first], S[second + 1], S[second], signaling)
     counts = x87_settle(BEFORE_RESULT)
-    write_arithmetic_flags(_FLAGS[result])
+    if counts or (S[NOTED] & X87_INVALID) == 0:
+        write_arithmetic_flags(_FLAGS[result])
     if counts and pop:
         x87_pop()
 

@@ -85,7 +85,7 @@ SLOTS: Final = 192
 MODE_16, MODE_32, MODE_64 = 0, 1, 2
 MODE_CODE: Final = 3
 MODE_STACK_32: Final = 4
-#: ES, SS and DS begin at zero, and nothing is outside them; CS begins at zero and has 4 GiB.
+#: ES, SS and DS begin at zero, and nothing is outside them; CS begins at zero, has 4 GiB, and can be read.
 MODE_FLAT: Final = 8
 #: Protected mode, without virtual-8086 mode.
 MODE_PROTECTED: Final = 16

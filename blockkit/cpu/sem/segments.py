@@ -19,14 +19,6 @@ if TYPE_CHECKING:
 NUMBERS: Final = {"ES": state.ES, "CS": state.CS, "SS": state.SS, "DS": state.DS, "FS": state.FS, "GS": state.GS}
 
 
-def _load(m: Machine, register: int, selector: Value) -> None:
-    """Load a segment register, and end the block: what addresses mean may have changed."""
-    if register == state.SS:
-        m.call(segments.load_stack_segment, selector.zero_extended(64))
-    else:
-        m.call(segments.load_segment, register, selector.zero_extended(64))
-
-
 def _fixed(m: Machine) -> int | None:
     """Return the segment register that the opcode names."""
     operand = m.instruction.form.operands[0]
@@ -50,7 +42,7 @@ def move(m: Machine) -> None:
 
 
 def push(m: Machine) -> None:
-    """PUSH of a segment register: of 32 bits only the lower 16 are written."""
+    """PUSH of a segment register, with zeros above it."""
     register = _fixed(m)
     assert register is not None
     bits = m.instruction.operand_size * 8
@@ -140,11 +132,9 @@ def look(what: int) -> Callable[[Machine], None]:
 
     def look_at(m: Machine) -> None:
         m.call(tables.check_looking)
-        bits = m.instruction.operand_size * 8
         selector = get(m, 1).truncated(16).zero_extended(64)
-        old = m.register(m.instruction.reg, bits).zero_extended(64)
-        found = m.call(tables.look_at, selector, what, old)
-        m.set_register(m.instruction.reg, found.truncated(bits))
+        old = m.slot(m.instruction.reg)
+        m.set_slot(m.instruction.reg, m.call(tables.look_at, selector, what, old, m.instruction.operand_size))
 
     return look_at
 

@@ -54,7 +54,7 @@ def ret(m: Machine) -> None:
 
 def iret(m: Machine) -> None:
     """IRET."""
-    m.call(returns.interrupt_return, m.instruction.operand_size)
+    m.call(returns.interrupt_return, m.instruction.operand_size, m.length())
     m.leave()
 
 

@@ -41,6 +41,7 @@ from blockkit.cpu.state import (
     STACK_FAULT,
     SYSTEM_FLAGS,
     TF,
+    TR,
     VM,
 )
 from blockkit.cpu.system.descriptors import (
@@ -56,6 +57,8 @@ from blockkit.cpu.system.descriptors import (
     TASK_GATE,
     TRAP_16,
     TRAP_32,
+    TSS_16,
+    TSS_32,
     attributes_of,
     level_of,
     mark_accessed,
@@ -73,7 +76,7 @@ from blockkit.cpu.system.stacks import (
     set_stack_pointer,
     stack_write,
 )
-from blockkit.cpu.system.tasks import BY_CALL, switch_task
+from blockkit.cpu.system.tasks import BY_CALL, switch_task, trap_of_task
 from blockkit.cpu.system.transfers import check_target, enter_code
 
 #: From where: outside; an instruction that faults; INT n, INT3 and INTO, whose gates must allow it; INT1.
@@ -115,7 +118,7 @@ def overflow_interrupt(overflow: int, length: int) -> None:
 
 def combine_faults(first: int, second: int) -> int:
     """Return what a second exception makes during the delivery of the first: itself, #DF, or 255 for a shutdown."""
-    if first == DOUBLE_FAULT:
+    if first == DOUBLE_FAULT and (second == PAGE_FAULT or is_contributory(second)):
         return _SHUTDOWN
     if is_contributory(first) and is_contributory(second):
         return DOUBLE_FAULT
@@ -215,10 +218,13 @@ def _enter_protected(vector: int, error: int, has_error: int, kind: int, back: i
     _check_gate(vector, attributes, kind)
     selector = gate >> 16 & 0xFFFF
     if gate_type == TASK_GATE:
-        switch_task(selector, BY_CALL, back)
+        trap = switch_task(selector, BY_CALL, back)
         if has_error:
-            stack_write(S[RSP] - 4, 4, error)
-            set_stack_pointer(S[RSP] - 4)
+            # As wide as the TSS.
+            size = 4 if S[SEGMENT_ATTRIBUTES + TR] & TSS_32 & ~TSS_16 else 2
+            stack_write(S[RSP] - size, size, error)
+            set_stack_pointer(S[RSP] - size)
+        trap_of_task(trap)
         return
     size = 2 if gate_type == INTERRUPT_16 or gate_type == TRAP_16 else 4
     offset = gate & 0xFFFF
@@ -336,9 +342,9 @@ def _enter_long(vector: int, error: int, has_error: int, kind: int, back: int) -
 
 def push_long(level: int, place: int, value: int) -> None:
     """Write to the stack of a handler in long mode; raises #SS(0) where no address can be."""
-    if (place + (1 << 47)) >> 48:
-        raise_fault(STACK_FAULT, S[EVENT])
     if level == 3:
+        if (place + (1 << 47)) >> 48:
+            raise_fault(STACK_FAULT, S[EVENT])
         store(place, 8, value)
     else:
         push_new(0, 0, place, 8, value)

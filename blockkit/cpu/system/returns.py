@@ -39,7 +39,7 @@ from blockkit.cpu.system.descriptors import mark_accessed
 from blockkit.cpu.system.flags import read_flags, write_flags
 from blockkit.cpu.system.segments import set_virtual_segment, update_mode
 from blockkit.cpu.system.stacks import set_stack_pointer, stack_read
-from blockkit.cpu.system.tasks import BY_RETURN, link_of_task, switch_task
+from blockkit.cpu.system.tasks import BY_RETURN, link_of_task, switch_task, trap_of_task
 from blockkit.cpu.system.transfers import (
     check_target,
     enter_code,
@@ -53,18 +53,18 @@ _USUAL: Final = 0xDD5 & ~IF | NT | TF
 _WIDE: Final = RF | AC | ID
 
 
-def interrupt_return(size: int) -> None:
-    """IRET, IRETD and IRETQ."""
+def interrupt_return(size: int, length: int) -> None:
+    """IRET, IRETD and IRETQ, which unblock NMIs even if they fault (6.7.1)."""
+    S[NMI_BLOCKED] = 0
     if S[MODE] & MODE_PROTECTED:
         if S[SYSTEM_FLAGS] & NT:
             if S[EFER] & EFER_LMA:
                 raise_fault(PROTECTION, 0)
-            switch_task(link_of_task(), BY_RETURN, S[RIP])
+            trap_of_task(switch_task(link_of_task(), BY_RETURN, S[RIP] + length))
         else:
             _return_protected(size)
     else:
         _return_real(size)
-    S[NMI_BLOCKED] = 0
 
 
 def _set_flags(flags: int, allowed: int, size: int) -> None:
@@ -129,6 +129,8 @@ def _return_virtual(offset: int, selector: int, flags: int) -> None:
     data = stack_read(24, 4)
     fourth = stack_read(28, 4)
     fifth = stack_read(32, 4)
+    if offset > 0xFFFF:
+        raise_fault(PROTECTION, 0)
     write_flags(flags & (0xFD5 | TF | IF | IOPL | NT | RF | VM | AC | VIF | VIP | ID))
     set_virtual_segment(CS, selector)
     set_virtual_segment(SS, stack)
@@ -136,6 +138,6 @@ def _return_virtual(offset: int, selector: int, flags: int) -> None:
     set_virtual_segment(DS, data)
     set_virtual_segment(FS, fourth)
     set_virtual_segment(GS, fifth)
-    S[RIP] = offset & 0xFFFF
+    S[RIP] = offset
     S[RSP] = pointer
     update_mode()

@@ -52,6 +52,7 @@ from blockkit.cpu.system.descriptors import (
     CODE,
     CONFORMING,
     DOWN,
+    EVENT,
     LONG,
     NOT_SYSTEM,
     PRESENT,
@@ -71,9 +72,14 @@ VIRTUAL_ATTRIBUTES: Final = 0xF3
 
 
 def check_segment(register: int, offset: int, size: int, write: int) -> int:
-    """Return the linear address of an operand in a segment; raises #GP(0) or #SS(0) (SDM volume 3, 5.3)."""
+    """Return the linear address of an operand in a segment; raises #GP(0) or #SS(0) (SDM volume 3, 5.3).
+
+    While an event is delivered the error code is EXT.
+    """
     mode = S[MODE]
     if mode & MODE_64:
+        if register == SS and ((offset + (1 << 47)) >> 48 or (offset + size - 1 + (1 << 47)) >> 48):
+            raise_fault(STACK_FAULT, S[EVENT])
         return offset + S[SEGMENT_BASES + register] if register >= FS else offset
     attributes = S[SEGMENT_ATTRIBUTES + register]
     limit = S[SEGMENT_LIMITS + register]
@@ -92,7 +98,7 @@ def check_segment(register: int, offset: int, size: int, write: int) -> int:
             if write and (attributes & WRITABLE) == 0:
                 wrong = 1
     if wrong:
-        raise_fault(STACK_FAULT if register == SS else PROTECTION, 0)
+        raise_fault(STACK_FAULT if register == SS else PROTECTION, S[EVENT])
     return S[SEGMENT_BASES + register] + offset & _4_GIB
 
 
@@ -136,6 +142,7 @@ def update_mode() -> None:
             and _is_flat(DS)
             and S[SEGMENT_BASES + CS] == 0
             and S[SEGMENT_LIMITS + CS] == _4_GIB
+            and code & READABLE
         ):
             mode |= MODE_FLAT
     if S[SYSTEM_FLAGS] & TF:

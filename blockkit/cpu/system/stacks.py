@@ -22,7 +22,7 @@ from blockkit.cpu.state import (
     STACK_FAULT,
     TR,
 )
-from blockkit.cpu.system.descriptors import BIG, DOWN, TSS_32, base_of, limit_of, selector_error
+from blockkit.cpu.system.descriptors import BIG, DOWN, EVENT, base_of, limit_of, selector_error
 from blockkit.cpu.system.segments import check_segment
 
 _4_GIB: Final = 0xFFFFFFFF
@@ -95,6 +95,8 @@ def push_new(descriptor: int, selector: int, pointer: int, size: int, value: int
     """
     kept = value & (0xFFFFFFFFFFFFFFFF >> (64 - size * 8))
     if descriptor == 0:
+        if (pointer + (1 << 47)) >> 48:
+            raise_fault(STACK_FAULT, S[EVENT])
         store_system(pointer, size, kept)
         return
     attributes = descriptor >> 40 & 0xF0FF
@@ -111,11 +113,6 @@ def push_new(descriptor: int, selector: int, pointer: int, size: int, value: int
 
 
 def check_canonical_target(offset: int) -> None:
-    """Raise #GP(0) if code cannot be there in 64-bit mode."""
+    """Raise #GP(0) if code cannot be there in 64-bit mode; while an event is delivered the error code is EXT."""
     if (offset + (1 << 47)) >> 48:
-        raise_fault(PROTECTION, 0)
-
-
-def tss_is_32() -> int:
-    """Whether the TSS in use is one of 32 bits, or of long mode."""
-    return 1 if S[SEGMENT_ATTRIBUTES + TR] & 0xF & TSS_32 & 8 else 0
+        raise_fault(PROTECTION, S[EVENT])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from blockkit.cpu.dialect import S, load, raise_fault, store, store_system
+from blockkit.cpu.dialect import S, load, probe_store, raise_fault, store, store_system
 from blockkit.cpu.state import (
     CPL,
     CR4,
@@ -109,7 +109,8 @@ def store_table(place: int, which: int) -> None:
     _require_telling()
     base = S[GDT_BASE] if which == GDT_BASE else S[IDT_BASE]
     limit = S[GDT_LIMIT] if which == GDT_BASE else S[IDT_LIMIT]
-    # What comes last first: if it faults nothing is written.
+    # If one of them faults nothing is written.
+    probe_store(place, 2)
     if S[MODE] & MODE_64:
         store(place + 2, 8, base)
     else:
@@ -151,7 +152,9 @@ def load_local_table(selector: int) -> None:
     descriptor = _system_descriptor(selector)
     if attributes_of(descriptor) & (NOT_SYSTEM | 15) != LDT:
         raise_fault(PROTECTION, selector_error(selector))
-    _load_system_segment(LDTR, selector, descriptor)
+    base = _system_base(selector, descriptor)
+    set_segment(LDTR, selector, descriptor)
+    S[SEGMENT_BASES + LDTR] = base
 
 
 def load_task_register(selector: int) -> None:
@@ -163,8 +166,10 @@ def load_task_register(selector: int) -> None:
     kind = attributes_of(descriptor) & (NOT_SYSTEM | 15)
     if kind != TSS_32 and (kind != TSS_16 or S[EFER] & EFER_LMA):
         raise_fault(PROTECTION, selector_error(selector))
-    _load_system_segment(TR, selector, descriptor | BUSY << 40)
+    base = _system_base(selector, descriptor)
     store_system(descriptor_place(selector, PROTECTION) + 5, 1, descriptor >> 40 & 0xFF | BUSY)
+    set_segment(TR, selector, descriptor | BUSY << 40)
+    S[SEGMENT_BASES + TR] = base
 
 
 def _system_descriptor(selector: int) -> int:
@@ -174,8 +179,8 @@ def _system_descriptor(selector: int) -> int:
     return read_descriptor(selector, PROTECTION)
 
 
-def _load_system_segment(register: int, selector: int, descriptor: int) -> None:
-    """Load LDTR or TR; in long mode the base has 64 bits."""
+def _system_base(selector: int, descriptor: int) -> int:
+    """Return the base of an LDT or a TSS, which has 64 bits in long mode; raises #NP if it is not present."""
     if (attributes_of(descriptor) & PRESENT) == 0:
         raise_fault(NOT_PRESENT, selector_error(selector))
     base = base_of(descriptor)
@@ -184,8 +189,7 @@ def _load_system_segment(register: int, selector: int, descriptor: int) -> None:
         base |= second << 32
         if second >> 40 & 0x1F or (base + (1 << 47)) >> 48:
             raise_fault(PROTECTION, selector_error(selector))
-    set_segment(register, selector, descriptor)
-    S[SEGMENT_BASES + register] = base
+    return base
 
 
 def _is_allowed(attributes: int, selector: int) -> int:
@@ -216,8 +220,8 @@ def _set_zero(found: int) -> None:
     write_arithmetic_flags(flags | _ZF if found else flags & ~_ZF)
 
 
-def look_at(selector: int, what: int, old: int) -> int:
-    """LAR and LSL: set ZF and return rights or limit, or clear it and return ``old``."""
+def look_at(selector: int, what: int, old: int, size: int) -> int:
+    """LAR and LSL: set ZF and return ``old`` with rights or limit in its place, or clear it and return ``old``."""
     descriptor = _find(selector)
     attributes = attributes_of(descriptor)
     known = attributes & NOT_SYSTEM
@@ -232,7 +236,8 @@ def look_at(selector: int, what: int, old: int) -> int:
                 known |= (kind == CALL_16) | (kind == TASK_GATE)
     if known and _is_allowed(attributes, selector):
         _set_zero(1)
-        return limit_of(descriptor) if what == FOR_LIMIT else descriptor >> 32 & 0x00F0FF00
+        found = limit_of(descriptor) if what == FOR_LIMIT else descriptor >> 32 & 0x00F0FF00
+        return old & ~0xFFFF | found & 0xFFFF if size == 2 else found
     _set_zero(0)
     return old
 

@@ -30,6 +30,7 @@ from blockkit.cpu.system.descriptors import (
     CALL_32,
     CODE,
     CONFORMING,
+    EVENT,
     LONG,
     NOT_SYSTEM,
     PRESENT,
@@ -62,7 +63,7 @@ from blockkit.cpu.system.stacks import (
     stack_read,
     stack_write,
 )
-from blockkit.cpu.system.tasks import BY_CALL, BY_JUMP, switch_task
+from blockkit.cpu.system.tasks import BY_CALL, BY_JUMP, switch_task, trap_of_task
 
 _ALL: Final = (1 << 64) - 1
 
@@ -96,11 +97,11 @@ def check_code_kind(selector: int, attributes: int, vector: int) -> None:
 
 
 def check_target(descriptor: int, offset: int) -> None:
-    """Raise #GP(0) if a code segment has nothing at an offset."""
+    """Raise #GP(0) if a code segment has nothing at an offset; while an event is delivered the error code is EXT."""
     if S[EFER] & EFER_LMA and attributes_of(descriptor) & LONG:
         check_canonical_target(offset)
     elif offset > limit_of(descriptor):
-        raise_fault(PROTECTION, 0)
+        raise_fault(PROTECTION, S[EVENT])
 
 
 def enter_code(selector: int, descriptor: int, level: int, offset: int) -> None:
@@ -144,7 +145,7 @@ def far_jump(selector: int, offset: int, size: int, length: int) -> None:
     if kind == CALL_16 or kind == CALL_32:
         _jump_through_gate(selector, kind, descriptor)
     else:
-        switch_task(_task_selector(selector, descriptor, kind), BY_JUMP, S[RIP] + length)
+        trap_of_task(switch_task(_task_selector(selector, descriptor, kind), BY_JUMP, S[RIP] + length))
 
 
 def gate_kind(selector: int, descriptor: int) -> int:
@@ -180,14 +181,16 @@ def _gate_offset(selector: int, descriptor: int, kind: int) -> int:
     return low
 
 
-def _gate_target(descriptor: int) -> int:
-    """Return the descriptor of the code that a call gate leads to, which may be of an inner level."""
+def _gate_target(descriptor: int, inner: int) -> int:
+    """Return the descriptor of the code that a call gate leads to, which may be of an inner level for a CALL."""
     target = descriptor >> 16 & 0xFFFF
     if (target & 0xFFFC) == 0:
         raise_fault(PROTECTION, 0)
     code = read_descriptor(target, PROTECTION)
     attributes = attributes_of(code)
     if attributes & (NOT_SYSTEM | CODE) != NOT_SYSTEM | CODE or level_of(attributes) > S[CPL]:
+        raise_fault(PROTECTION, selector_error(target))
+    if inner == 0 and (attributes & CONFORMING) == 0 and level_of(attributes) != S[CPL]:
         raise_fault(PROTECTION, selector_error(target))
     if S[EFER] & EFER_LMA and attributes & (LONG | BIG) != LONG:
         raise_fault(PROTECTION, selector_error(target))
@@ -198,12 +201,9 @@ def _gate_target(descriptor: int) -> int:
 
 def _jump_through_gate(selector: int, kind: int, descriptor: int) -> None:
     """JMP through a call gate: to the same level only."""
-    code = _gate_target(descriptor)
-    target = descriptor >> 16 & 0xFFFF
-    attributes = attributes_of(code)
-    if (attributes & CONFORMING) == 0 and level_of(attributes) != S[CPL]:
-        raise_fault(PROTECTION, selector_error(target))
     offset = _gate_offset(selector, descriptor, kind)
+    code = _gate_target(descriptor, 0)
+    target = descriptor >> 16 & 0xFFFF
     check_target(code, offset)
     enter_code(target, code, S[CPL], offset)
 
@@ -233,7 +233,7 @@ def far_call(selector: int, offset: int, size: int, length: int) -> None:
     if kind == CALL_16 or kind == CALL_32:
         _call_through_gate(selector, kind, descriptor, back)
     else:
-        switch_task(_task_selector(selector, descriptor, kind), BY_CALL, back)
+        trap_of_task(switch_task(_task_selector(selector, descriptor, kind), BY_CALL, back))
 
 
 def _call_same_level(selector: int, code: int, offset: int, size: int, back: int) -> None:
@@ -248,9 +248,9 @@ def _call_same_level(selector: int, code: int, offset: int, size: int, back: int
 
 def _call_through_gate(selector: int, kind: int, descriptor: int, back: int) -> None:
     """CALL through a call gate, to the same or to an inner level (5.8.4)."""
-    code = _gate_target(descriptor)
-    target = descriptor >> 16 & 0xFFFF
     offset = _gate_offset(selector, descriptor, kind)
+    code = _gate_target(descriptor, 1)
+    target = descriptor >> 16 & 0xFFFF
     attributes = attributes_of(code)
     level = level_of(attributes)
     long = S[EFER] & EFER_LMA
@@ -267,8 +267,6 @@ def _call_through_gate(selector: int, kind: int, descriptor: int, back: int) -> 
         if (inner & 0xFFFC) == 0:
             raise_fault(INVALID_TSS, selector_error(inner))
         stack = check_stack(inner, level, INVALID_TSS)
-        # Otherwise a descriptor of zeros would look like none.
-        stack |= 1 << 40
     else:
         inner = level
     count = 0 if long else descriptor >> 32 & 31

@@ -7,6 +7,7 @@ from typing import Final
 from blockkit.cpu import state
 from blockkit.cpu.jit import layout
 from blockkit.cpu.jit.handlers import CONVENTION, PARAMETERS
+from blockkit.cpu.jit.packed import declarations
 
 _RECORD: Final = layout.RECORD_SIZE
 
@@ -129,6 +130,7 @@ def text() -> str:
             '!1 = !{!"branch_weights", i32 1, i32 100000}',
             *(f"declare i{bits} @llvm.ctpop.i{bits}(i{bits})" for bits in (8, 16, 32)),
             *(f"declare i{bits} @llvm.ctlz.i{bits}(i{bits}, i1)" for bits in (8, 16, 32)),
+            *declarations(),
             _ENTER,
             _handler("leave_fault", _KEEP_FLAGS + _LOCATE + _RAISED),
             _handler("leave_raised", _RAISED),

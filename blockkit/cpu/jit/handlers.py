@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from blockkit.cpu import state
 from blockkit.cpu.jit import layout
+from blockkit.cpu.jit.packed import emit as emit_packed
 from blockkit.cpu.jit.tables import K_ANY, K_NARROW
 from blockkit.cpu.sem.machine import Machine, Value
 
@@ -432,7 +433,8 @@ class Handler(Machine):
         self._carries = self._emit(f"load i64, ptr {self._slot_pointer(state.COUT)}")
 
     def packed(self, name: str, lane_bits: int, *values: Value) -> Value:
-        raise UnsupportedError
+        total = values[0].bits
+        return Value(self, emit_packed(self._emit, name, lane_bits, total, [each.text for each in values]), total)
 
     # -- where it goes on ----------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from blockkit.cpu import state
 from blockkit.cpu.isa.decode import RIP
+from blockkit.cpu.portable.packed import WIDE
 from blockkit.cpu.sem.machine import Machine, Value
 
 if TYPE_CHECKING:
@@ -257,7 +258,18 @@ class PythonSource(Machine):
     def packed(self, name: str, lane_bits: int, *values: Value) -> Value:
         self.functions.add(f"packed_{name}")
         given = ", ".join(each.text for each in values)
-        return self.name(Value(self, f"packed_{name}({lane_bits}, {given})", values[0].bits))
+        # Some must know how wide the first is.
+        total = f"{values[0].bits}, " if name in WIDE else ""
+        result = f"packed_{name}({total}{lane_bits}, {given})"
+        if values[0].bits == 64:
+            result = f"({result} & {(1 << 64) - 1:#x})"
+        return self.name(Value(self, result, values[0].bits))
+
+    def mmx(self, number: int) -> Value:
+        return super().mmx(number & 7)
+
+    def set_mmx(self, number: int, value: Value) -> None:
+        super().set_mmx(number & 7, value)
 
     # -- where it goes on ----------------------------------------------------------------------------------
 

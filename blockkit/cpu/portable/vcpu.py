@@ -9,6 +9,7 @@ from blockkit.cpu import state
 from blockkit.cpu.accelerator import Stop
 from blockkit.cpu.dialect import plain
 from blockkit.cpu.dialect.plain import Fault
+from blockkit.cpu.portable import packed
 from blockkit.cpu.portable.blocks import LONGEST, Block, translate
 from blockkit.cpu.portable.breakpoints import Breakpoints
 from blockkit.cpu.portable.memory import PAGE, Memory, Redo
@@ -97,7 +98,8 @@ class PortableVcpu:
             "flush_tlb": self._flush,
             "flush_page": self._flush_page,
         }
-        return plain.functions([import_module(name) for name in MODULES], slots, environment)
+        scope = plain.functions([import_module(name) for name in MODULES], slots, environment)
+        return scope | {f"packed_{name}": function for name, function in packed.FUNCTIONS.items()}
 
     # -- what a machine calls ------------------------------------------------------------------------------
 

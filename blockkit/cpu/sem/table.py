@@ -23,6 +23,9 @@ from blockkit.cpu.sem import (
     stack,
     strings,
     transfers,
+    vector_floats,
+    vector_moves,
+    vector_table,
     x87,
 )
 from blockkit.cpu.system import delivery, tables
@@ -102,6 +105,10 @@ _BY_NAME: Final[dict[str, Callable[[Machine], None]]] = {
     "VERR": segments.verify(0),
     "VERW": segments.verify(1),
     "ARPL": segments.arpl,
+    "EMMS": vector_moves.empty,
+    "LDMXCSR": vector_floats.load_control,
+    "STMXCSR": vector_floats.store_control,
+    "MOVNTI": vector_moves.move_general,
     "IN": ports.in_,
     "OUT": ports.out,
     **{name: getattr(control, name.lower()) for name in ("LMSW", "SMSW", "CLTS", "HLT", "INVLPG", "CLFLUSH", "SWAPGS")},
@@ -167,6 +174,8 @@ def semantics(found: Instruction) -> Callable[[Machine], None] | None:
             return _FAR[found.name]
         if any(operand.where in (Where.CONTROL, Where.DEBUG) for operand in operands):
             return control.move
+        if any(operand.where in vector_table.VECTOR for operand in operands):
+            return vector_table.BY_NAME[found.name]
         if is_string(found.form):
             return _OF_STRINGS[found.form.names[0][:-1]]
     return _known(found.name, tuple(operand.where.value for operand in operands))

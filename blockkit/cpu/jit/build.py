@@ -6,18 +6,23 @@ import hashlib
 import os
 import platform
 import stat
+import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from blockkit.cpu.jit.elf import join_objects
 from blockkit.errors import EmulationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+#: Processes that compile at the same time at most.
+_MOST_PARTS: Final = 4
 #: What to say where llvmlite is missing.
 INSTALL: Final = "pip install 'blockkit[jit]'"
 
@@ -117,28 +122,22 @@ def _keep(directory: Path, name: str, data: bytes) -> None:
 
 
 def compile_object() -> bytes:
-    """Compile everything; takes seconds."""
-    import llvmlite.binding as llvm
-
+    """Compile everything, at the same time as far as there are processors; takes seconds."""
+    from blockkit.cpu.jit.compiler import compile_module
     from blockkit.cpu.jit.generate import source
+    from blockkit.cpu.jit.parts import cut
 
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    llvm.initialize_native_asmparser()
-    module = llvm.parse_assembly(source().text)
-    module.verify()
-    machine = llvm.Target.from_default_triple().create_target_machine(
-        opt=1, jit=True, codemodel="small", reloc="pic", cpu=llvm.get_host_cpu_name(), features=""
-    )
-    builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=1))
-    passes = llvm.create_new_function_pass_manager()
-    passes.add_sroa_pass()
-    passes.add_instruction_combine_pass()
-    passes.add_simplify_cfg_pass()
-    for function in module.functions:
-        # Handlers have no variables; their registers are chosen well as they are.
-        if not function.is_declaration and not function.name.removeprefix("h").isdigit():
-            passes.run(function, builder)
-    made = machine.emit_object(module)
-    assert isinstance(made, bytes)
-    return made
+    made = source()
+    first, *others = cut(made.common, made.handlers, max(1, min(os.cpu_count() or 1, _MOST_PARTS)))
+    command = [sys.executable, "-m", compile_module.__module__]
+    helpers = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in others]
+    with ThreadPoolExecutor(len(others) + 1) as threads:
+        outputs = [
+            threads.submit(helper.communicate, text.encode()) for helper, text in zip(helpers, others, strict=True)
+        ]
+        objects = [compile_module(first)]
+        for helper, text, output in zip(helpers, others, outputs, strict=True):
+            found = output.result()[0]
+            # Whatever kept the other process from doing it, it can be done here.
+            objects.append(found if helper.returncode == 0 else compile_module(text))
+    return join_objects(objects)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import ctypes
 import mmap
 import struct
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 _SECTION: Final = struct.Struct("<IIQQQQIIQQ")
 _SYMBOL: Final = struct.Struct("<IBBHQQ")
@@ -36,66 +39,91 @@ class Loaded(NamedTuple):
     symbols: dict[str, int]
 
 
+def join_objects(objects: Sequence[bytes]) -> bytes:
+    """Return several objects as one sequence of bytes, which :func:`load_object` takes."""
+    return struct.pack("<Q", len(objects)) + b"".join(struct.pack("<Q", len(each)) + each for each in objects)
+
+
 def load_object(data: bytes) -> Loaded:
-    """Load an object; raises ObjectError."""
+    """Load objects that refer to each other; raises ObjectError."""
     try:
-        return _load(data)
+        return _link([_read(each) for each in _split(data)])
     except (struct.error, IndexError, KeyError, ValueError) as error:
         raise ObjectError(str(error)) from error
 
 
-def _load(data: bytes) -> Loaded:
-    (
-        magic,
-        _,
-        machine,
-        *_,
-    ) = _HEADER.unpack_from(data)
-    if magic[:5] != b"\x7fELF\x02" or machine != _X86_64:
-        raise ObjectError("no x86-64 object")
+def _split(data: bytes) -> Iterator[bytes]:
+    (count,) = struct.unpack_from("<Q", data)
+    at = 8
+    for _ in range(count):
+        (size,) = struct.unpack_from("<Q", data, at)
+        if size > len(data) - at - 8:
+            raise ObjectError(f"{size} bytes, expected {len(data) - at - 8} at most")
+        yield data[at + 8 : at + 8 + size]
+        at += 8 + size
+
+
+class _Object:
+    """One object file.
+
+    Attributes:
+        data: Its bytes.
+        sections: Its section headers.
+        places: Where those that are loaded lie in memory.
+        symbols: Its symbols: name, section and value.
+    """
+
+    def __init__(self, data: bytes, sections: list[tuple[int, ...]], symbols: list[tuple[str, int, int]]) -> None:
+        self.data, self.sections, self.symbols = data, sections, symbols
+        self.places: dict[int, int] = {}
+
+
+def _read(data: bytes) -> _Object:
     header = _HEADER.unpack_from(data)
+    if header[0][:5] != b"\x7fELF\x02" or header[2] != _X86_64:
+        raise ObjectError("no x86-64 object")
     start, count = header[6], header[12]
     sections = [_SECTION.unpack_from(data, start + index * _SECTION.size) for index in range(count)]
-    places: dict[int, int] = {}
-    total = 0
-    for index, (_, kind, flags, _, _, size, _, _, align, _) in enumerate(sections):
-        if flags & _ALLOCATED and size and kind != _RELOCATIONS:
-            total += -total % max(align, 16)
-            places[index] = total
-            total += size
-    memory = mmap.mmap(-1, total + -total % _PAGE + _PAGE)
-    base = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-    for index, place in places.items():
-        _, kind, _, _, offset, size, *_ = sections[index]
-        if kind != _NO_BITS:
-            memory[place : place + size] = data[offset : offset + size]
     table = next(section for section in sections if section[1] == _SYMBOLS)
     names = sections[table[6]][4]
-    symbols = [_SYMBOL.unpack_from(data, at) for at in range(table[4], table[4] + table[5], _SYMBOL.size)]
-    for _, kind, _, _, offset, size, _, target, _, _ in sections:
-        if kind == _RELOCATIONS and target in places:
-            _relocate(data[offset : offset + size], memory, base, places, places[target], symbols)
-    found = {
-        data[names + name : data.index(b"\0", names + name)].decode(): base + places[section] + value
-        for name, _, _, section, value, _ in symbols
-        if name and section in places
-    }
+    symbols = []
+    for at in range(table[4], table[4] + table[5], _SYMBOL.size):
+        name, _, _, section, value, _ = _SYMBOL.unpack_from(data, at)
+        symbols.append((data[names + name : data.index(b"\0", names + name)].decode(), section, value))
+    return _Object(data, sections, symbols)
+
+
+def _link(objects: list[_Object]) -> Loaded:
+    """Lay all sections out, relocate them, and make them executable."""
+    total = 0
+    for each in objects:
+        for index, (_, kind, flags, _, _, size, _, _, align, _) in enumerate(each.sections):
+            if flags & _ALLOCATED and size and kind != _RELOCATIONS:
+                total += -total % max(align, 16)
+                each.places[index] = total
+                total += size
+    memory = mmap.mmap(-1, total + -total % _PAGE + _PAGE)
+    base = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    found: dict[str, int] = {}
+    for each in objects:
+        for index, place in each.places.items():
+            _, kind, _, _, offset, size, *_ = each.sections[index]
+            if kind != _NO_BITS:
+                memory[place : place + size] = each.data[offset : offset + size]
+        found |= {name: each.places[section] + value for name, section, value in each.symbols if section in each.places}
+    for each in objects:
+        for _, kind, _, _, offset, size, _, target, _, _ in each.sections:
+            if kind == _RELOCATIONS and target in each.places:
+                _relocate(each, each.data[offset : offset + size], memory, base, each.places[target], found)
     if ctypes.CDLL(None).mprotect(ctypes.c_void_p(base), ctypes.c_size_t(len(memory)), _READ_EXECUTE):
         raise ObjectError("memory cannot be made executable")
-    return Loaded(memory, found)
+    return Loaded(memory, {name: base + place for name, place in found.items() if name})
 
 
-def _relocate(
-    data: bytes,
-    memory: mmap.mmap,
-    base: int,
-    places: dict[int, int],
-    start: int,
-    symbols: list[tuple[int, ...]],
-) -> None:
+def _relocate(each: _Object, data: bytes, memory: mmap.mmap, base: int, start: int, found: dict[str, int]) -> None:
     for offset, info, addend in _RELOCATION.iter_unpack(data):
-        _, _, _, section, value, _ = symbols[info >> 32]
-        target = places[section] + value + addend
+        name, section, value = each.symbols[info >> 32]
+        target = (each.places[section] + value if section in each.places else found[name]) + addend
         kind = info & 0xFFFFFFFF
         if kind in (_RELATIVE_32, _CALL_32):
             struct.pack_into("<i", memory, start + offset, target - start - offset)

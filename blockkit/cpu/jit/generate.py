@@ -25,6 +25,7 @@ from blockkit.cpu.jit.tables import (
     W_FLAT,
     WAYS,
     all_forms,
+    is_left_to_any,
 )
 from blockkit.cpu.sem.table import is_string, semantics
 from blockkit.cpu.system import MODULES
@@ -47,15 +48,15 @@ _BY_SIZE: Final = frozenset(("v", "z", "y", "n", "p", "s", "a", "qd", "fe", "fs"
 
 
 class Source(NamedTuple):
-    """Everything native, as one module.
+    """Everything native, as LLVM assembly.
 
     Attributes:
-        text: LLVM assembly.
-        handlers: How many handlers there are.
+        common: System code, and the table of handlers.
+        handlers: The handlers, a function each.
     """
 
-    text: str
-    handlers: int
+    common: str
+    handlers: list[str]
 
 
 def _shape(form: Form, size: int, kind: int, way: int) -> Instruction:
@@ -113,16 +114,17 @@ def source() -> Source:
                 for kind in _kinds(form, way):
                     if _is_left_out(form, size, kind):
                         continue
-                    key = (*known, size, kind, way)
+                    made = K_ANY if is_left_to_any(form, kind) else kind
+                    key = (*known, size, made, way)
                     number = done.get(key)
                     if number is None:
-                        number = done[key] = _make(form, size, kind, way, library, numbers, texts)
+                        number = done[key] = _make(form, size, made, way, library, numbers, texts)
                     table[((place * SIZES + index) * KINDS + kind) * WAYS + way] = number
     library.tables["FORM_HANDLERS"] = tuple(table)
     names = [*glue.FIRST, *(f"h{number}" for number in range(len(texts)))]
     addresses = ", ".join(f"ptr @{name}" for name in names)
     constant = f"@handlers = constant [{len(names)} x ptr] [{addresses}]"
-    return Source("\n".join([library.lower(), glue.text(), constant, *texts]), len(texts))
+    return Source("\n".join([library.lower(), glue.text(), constant]), texts)
 
 
 def _make(

@@ -6,6 +6,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from blockkit.cpu.isa.forms import by_opcode
+from blockkit.cpu.isa.opcodes import CONDITIONS
 from blockkit.cpu.isa.operands import MEMORY_OR_REGISTER, Where
 from blockkit.cpu.sem.table import ends, is_string
 
@@ -117,6 +118,31 @@ FORMS: Final = tuple(word(form) for form in all_forms())
 #: Ways the processor can be in: 64 bits; flat segments and a stack pointer of 32 bits; that without; one of 16 bits.
 (W_64, W_FLAT, W_32, W_16, WAYS) = range(5)
 SIZES: Final = 3
+
+#: Mnemonics that have handlers for each kind of operand in memory; all others take their addresses any way.
+COMMON: Final = frozenset(
+    (
+        *("MOV", "MOVZX", "MOVSX", "MOVSXD", "LEA", "ADD", "SUB", "CMP", "AND", "OR", "XOR", "TEST", "INC", "DEC"),
+        *("PUSH", "CALL", "JMP", "IMUL", "SHL", "SHR", "SAR", "NEG", "NOT", "ADC", "SBB", "XCHG", "CMPXCHG", "XADD"),
+        *("NOP", "MUL", "DIV", *(f"{name}{cc}" for name in ("CMOV", "SET") for cc in CONDITIONS)),
+    )
+)
+#: Those that have one for a base and a displacement, as locals have.
+ALSO_LOCAL: Final = frozenset(
+    (
+        *("MOVUPS", "MOVAPS", "MOVDQU", "MOVDQA", "MOVSS", "MOVSD", "MOVQ", "MOVD", "MOVHPS", "MOVLPD", "MOVHPD"),
+        *(f"{name}S{kind}" for name in ("ADD", "SUB", "MUL", "DIV", "UCOMI", "COMI") for kind in "SD"),
+        *("CVTSI2SD", "CVTSI2SS", "BT", "FLD", "FST", "FSTP", "FILD", "FISTP"),
+    )
+)
+
+
+def is_left_to_any(form: Form, kind: int) -> bool:
+    """Whether an operand of a kind is treated as of any kind."""
+    if kind not in (K_BASE, K_INDEX, K_NARROW) or is_string(form) or not COMMON.isdisjoint(form.names):
+        return False
+    return kind != K_BASE or ALSO_LOCAL.isdisjoint(form.names)
+
 
 #: The handler of each form, operand size, kind and way, by ``((form * SIZES + size) * KINDS + kind) * WAYS + way``;
 #: made by :mod:`blockkit.cpu.jit.generate`.

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import random
 import struct
-from typing import Final, NamedTuple
+from typing import Final
 
 import pytest
-import unicorn
-from unicorn import x86_const as uc
 
 from blockkit.cpu import state
 from tests.cpu.descriptors import (
@@ -17,31 +15,22 @@ from tests.cpu.descriptors import (
     DATAS,
     FREE,
     GDT,
-    LDT,
     LOCAL,
     STACK,
-    STACKS,
     TASK,
-    TSS,
     Guest,
     descriptor,
     tables,
 )
+from tests.cpu.levels import RANDOM, SEGMENTS, Case, ours, random_descriptor, random_selector, theirs
 from tests.cpu.machine import Observed, real_mode
 
 CASES: Final = 48
-#: Random descriptors in the GDT from FREE, and in the LDT from 0.
-_RANDOM: Final = 24
-_TABLE: Final = 0x200
 _POINTER: Final = 0x8800
-
-_SEGMENTS: Final = ("ES", "CS", "SS", "DS", "FS", "GS")
-_NAMES: Final = [getattr(uc, f"UC_X86_REG_E{name[1:].upper()}") for name in state.REGISTERS[:8]]
-_SELECTORS: Final = [getattr(uc, f"UC_X86_REG_{name}") for name in _SEGMENTS]
 
 #: Code by name; a selector is in AX, on the stack, and after the offset that EBX points to.
 INSTRUCTIONS: Final = {
-    **{f"MOV {name}": f"8e{0xC0 | number << 3:02x}" for number, name in enumerate(_SEGMENTS) if name != "CS"},
+    **{f"MOV {name}": f"8e{0xC0 | number << 3:02x}" for number, name in enumerate(SEGMENTS) if name != "CS"},
     "POP ES": "07",
     "POP SS": "17",
     "POP DS": "1f",
@@ -80,46 +69,10 @@ _MADE: Final = {
 }
 
 
-class Case(NamedTuple):
-    code: bytes
-    level: int
-    tables: bytes
-    local: bytes
-    registers: list[int]
-    flags: int
-
-
-class After(NamedTuple):
-    """What is compared: the vector of the exception, if there is one, and the rest."""
-
-    vector: int | None
-    registers: list[int]
-    eip: int
-    flags: int
-    selectors: list[int]
-    memory: bytes
-
-
-def random_descriptor(rng: random.Random) -> bytes:
-    kind = rng.randrange(16, 32) if rng.random() < 0.75 else rng.randrange(16)
-    attributes = kind | rng.choice((0, 0, 1, 2, 3, 3)) << 5 | (rng.random() < 0.85) << 7 | rng.randrange(16) << 12
-    return descriptor(attributes & ~0x2000, rng.choice((0, rng.getrandbits(32))), rng.getrandbits(20))
-
-
-def random_selector(rng: random.Random) -> int:
-    rpl = rng.randrange(4)
-    if rng.random() < 0.08:
-        return rpl
-    if rng.random() < 0.08:
-        return rng.getrandbits(16)
-    local = rng.randrange(2)
-    return (8 * rng.randrange(_RANDOM) + (0 if local else FREE)) | local << 2 | rpl
-
-
 def random_case(rng: random.Random, name: str) -> Case:
     level = 0 if name in _PRIVILEGED and rng.random() < 0.8 else rng.randrange(4)
-    entries = bytearray(tables() + b"".join(random_descriptor(rng) for _ in range(_RANDOM)))
-    local = bytearray(b"".join(random_descriptor(rng) for _ in range(_RANDOM)))
+    entries = bytearray(tables() + b"".join(random_descriptor(rng) for _ in range(RANDOM)))
+    local = bytearray(b"".join(random_descriptor(rng) for _ in range(RANDOM)))
     selector = random_selector(rng)
     if name.startswith("LTR") and selector < 4:
         # Unicorn loads it.
@@ -139,104 +92,14 @@ def random_case(rng: random.Random, name: str) -> Case:
     registers[state.RBX] = registers[state.RDI] = _POINTER
     registers[state.RSP] = STACK - 32
     flags = rng.getrandbits(32) & state.ARITHMETIC | state.ALWAYS
-    return Case(bytes.fromhex(INSTRUCTIONS[name]), level, bytes(entries), bytes(local), registers, flags)
-
-
-def memory_of(case: Case) -> list[tuple[int, bytes]]:
-    """Return what memory holds, by address."""
-    selector = struct.pack("<H", case.registers[0] & 0xFFFF)
-    offset = struct.pack("<I", case.registers[2])
-    wide = case.code[0] != 0x66
-    pointer = (offset if wide else offset[:2]) + selector
-    if not any(case.code.endswith(bytes.fromhex(each)) for each in ("c40b", "c50b", "b20b", "b40b", "b50b")):
-        pointer = selector + bytes(4)
-    # IRET to the level, unless that is 0.
-    frame = b""
-    if case.level:
-        frame = struct.pack(
-            "<5I", CODE + 1, CODES[case.level], case.flags, case.registers[state.RSP], DATAS[case.level]
-        )
-    return [
-        (GDT, case.tables),
-        (LDT, case.local),
-        (case.registers[state.RSP], selector + bytes(6)),
-        (_POINTER, pointer),
-        (STACK, frame),
-        (CODE, b"\xcf" + case.code + b"\xf4" * 16),
-    ]
-
-
-def ours(case: Case, name: str) -> tuple[After, Observed]:
-    guest = Guest(make=Observed)
-    for address, data in memory_of(case):
-        guest.board.write(address, data)
-    guest.slots[:8] = case.registers
-    guest[state.GDT_LIMIT] = len(case.tables) - 1
-    guest.set(state.LDTR, LOCAL, 0x82, LDT, len(case.local) - 1)
-    guest.set(state.TR, TASK, 0x8B, TSS, 0xFFF)
-    for number in (state.ES, state.DS, state.FS, state.GS):
-        guest.set(number, DATAS[3], 0xC0F3)
-    guest.flags(case.flags)
-    cpu = guest.board.cpu
-    assert isinstance(cpu, Observed)
-    if case.level:
-        guest[state.RSP] = STACK
-        cpu.set_state(guest.slots)
-        cpu.run(1)
-        assert cpu.fault is None
-        assert cpu.slots[state.CPL] == case.level
-        assert cpu.slots[state.RSP] == case.registers[state.RSP]
-    else:
-        guest[state.RIP] = CODE + 1
-        cpu.set_state(guest.slots)
-    before = list(cpu.slots)
-    cpu.run(1)
-    slots = cpu.slots
-    if cpu.fault:
-        for number in range(state.OWN):
-            if number not in (state.HALT, state.EXECUTED):
-                assert slots[number] == before[number], number
-    several = [slots[state.SELECTORS + number] for number in (*range(6), state.LDTR, state.TR)]
-    vector = cpu.fault.vector if cpu.fault else None
-    rip = slots[state.RIP]
-    return After(vector, slots[:8], rip, cpu.flags, several, guest.board.read(0, 0x10000)), cpu
-
-
-def theirs(case: Case) -> After:
-    machine = unicorn.Uc(unicorn.UC_ARCH_X86, unicorn.UC_MODE_32)
-    machine.ctl_set_cpu_model(uc.UC_CPU_X86_HASWELL)
-    machine.mem_map(0, 0x10000)
-    for address, data in memory_of(case):
-        machine.mem_write(address, data)
-    for number, top in enumerate(STACKS):
-        machine.mem_write(TSS + 4 + 8 * number, struct.pack("<II", top, DATAS[number]))
-    machine.reg_write(uc.UC_X86_REG_GDTR, (0, GDT, len(case.tables) - 1, 0))
-    machine.reg_write(uc.UC_X86_REG_LDTR, (LOCAL, LDT, len(case.local) - 1, 0x8200))
-    machine.reg_write(uc.UC_X86_REG_TR, (TASK, TSS, 0xFFF, 0x8B00))
-    for number in (state.SS, state.CS, state.ES, state.DS, state.FS, state.GS):
-        machine.reg_write(_SELECTORS[number], CODES[0] if number == state.CS else DATAS[0 if number == state.SS else 3])
-    for name, value in zip(_NAMES, case.registers, strict=True):
-        machine.reg_write(name, value)
-    machine.reg_write(uc.UC_X86_REG_EFLAGS, case.flags)
-    vectors: list[int] = []
-
-    def note(machine: unicorn.Uc, number: int, _: object) -> None:
-        vectors.append(number)
-        machine.emu_stop()
-
-    machine.hook_add(unicorn.UC_HOOK_INTR, note)
-    if case.level:
-        machine.reg_write(uc.UC_X86_REG_ESP, STACK)
-        machine.emu_start(CODE, 0, count=1)
-    here = CODE + 1
-    assert not vectors
-    machine.emu_start(here, 0, count=1)
-    several = [machine.reg_read(name) for name in _SELECTORS]
-    several += [machine.reg_read(name)[0] for name in (uc.UC_X86_REG_LDTR, uc.UC_X86_REG_TR)]
-    registers = [machine.reg_read(name) for name in _NAMES]
-    eip, flags = machine.reg_read(uc.UC_X86_REG_EIP), machine.reg_read(uc.UC_X86_REG_EFLAGS)
-    memory = bytes(machine.mem_read(0, 0x10000))
-    return After(vectors[0] if vectors else None, registers, eip, flags, several, memory)
+    code = bytes.fromhex(INSTRUCTIONS[name])
+    pointer = struct.pack("<H", selector)
+    memory = [(registers[state.RSP], pointer + bytes(6))]
+    if name in ("LES", "LDS", "LSS", "LFS", "LGS"):
+        offset = struct.pack("<I", registers[2])
+        pointer = (offset[:2] if code[0] == 0x66 else offset) + pointer
+    memory.append((_POINTER, pointer))
+    return Case(code, level, bytes(entries), bytes(local), registers, flags, memory)
 
 
 @pytest.mark.parametrize("name", INSTRUCTIONS)
@@ -245,7 +108,7 @@ def test_it_does_what_unicorn_does(name: str) -> None:
     done = faults = 0
     for _ in range(CASES):
         case = random_case(rng, name)
-        found, cpu = ours(case, name)
+        found, cpu = ours(case)
         expected = theirs(case)
         what = (case.level, hex(case.registers[0] & 0xFFFF), hex(case.registers[1] & 0xFFFF), cpu.fault)
         assert found.vector == expected.vector, what

@@ -124,7 +124,7 @@ def source() -> Source:
     names = [*glue.FIRST, *(f"h{number}" for number in range(len(texts)))]
     addresses = ", ".join(f"ptr @{name}" for name in names)
     constant = f"@handlers = constant [{len(names)} x ptr] [{addresses}]"
-    return Source("\n".join([library.lower(), glue.text(), constant]), texts)
+    return Source(f"{library.lower()}\n{glue.text()}\n{constant}", texts)
 
 
 def _make(

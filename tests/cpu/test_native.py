@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +14,7 @@ from tests.cpu.programs import MODES, run_both
 if TYPE_CHECKING:
     from blockkit.cpu.jit import JitAccelerator
 
-pytest.importorskip("llvmlite")
+pytestmark = [pytest.mark.guest, pytest.mark.skipif(find_spec("llvmlite") is None, reason="needs llvmlite")]
 
 SEEDS = range(8)
 

@@ -221,6 +221,7 @@ def test_integers_are_converted_as_the_processor_does(host: HostFloats, width: i
            mask=(1 << bits) - 1)  # fmt: skip
 
 
+@pytest.mark.guest
 def test_the_native_form_computes_the_same() -> None:
     llvm = pytest.importorskip("llvmlite.binding")
     llvm.initialize_native_target()

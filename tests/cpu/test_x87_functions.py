@@ -32,6 +32,7 @@ _CODES: Final = {
     "FCOS": "d9ff",
 }
 _C1: Final = 1 << 9
+_UNDERFLOW: Final = 1 << 4
 #: The 66 bits of pi that angles are reduced with.
 _PI: Final = Fraction(0xC90FDAA22168C234C, 1 << 66)
 _ALL_MASKED: Final = 0x37F
@@ -182,9 +183,10 @@ def test_special_values_and_exceptions_are_those_of_the_processor(name: str) -> 
         found = ours.run(given)
         assert (found.empty, found.control) == (theirs.empty, theirs.control), given
         assert max(map(_distance, found.registers, theirs.registers)) <= 1, given
-        # Which way it was rounded depends on that unit, or on what both are too small for.
-        clear = found.status & 0x20
-        assert found.status & ~(_C1 if clear else 0) == theirs.status & ~(_C1 if clear else 0), given
+        # Which way it was rounded depends on that unit, or on what both are too small for; so does whether it is tiny.
+        free = _C1 if found.status & 0x20 else 0
+        free |= _UNDERFLOW if found.registers != theirs.registers else 0
+        assert found.status & ~free == theirs.status & ~free, given
 
 
 def test_an_angle_that_is_too_large_stays_and_c2_says_so() -> None:

@@ -103,6 +103,7 @@ class _Both:
         ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_void_p, *words)(place)(ctypes.addressof(self.native), *arguments)
 
 
+@pytest.mark.guest
 def test_operations_on_registers_are_the_same(engine: Any) -> None:
     both, chance = _Both(engine), random.Random(1)
     for name, arguments in _REGISTERS:
@@ -110,6 +111,7 @@ def test_operations_on_registers_are_the_same(engine: Any) -> None:
             both.agree(name, arguments, chance)
 
 
+@pytest.mark.guest
 def test_operations_on_memory_are_the_same(engine: Any) -> None:
     both, chance = _Both(engine), random.Random(2)
     for name, arguments in _MEMORY:

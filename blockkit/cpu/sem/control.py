@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from blockkit.cpu import state
 from blockkit.cpu.isa.operands import Where
@@ -79,8 +79,7 @@ def allow_user_pages(allowed: int) -> Callable[[Machine], None]:
     return allow
 
 
-def simple(function: Callable[[], None]) -> Callable[[Machine], None]:
-    """RDMSR, RDTSC, RDTSCP, RDPMC, CPUID and SWAPGS: operands are registers that the opcode implies."""
+def _without_operands(function: Callable[[], None]) -> Callable[[Machine], None]:
 
     def run(m: Machine) -> None:
         m.call(function)
@@ -88,12 +87,15 @@ def simple(function: Callable[[], None]) -> Callable[[Machine], None]:
     return run
 
 
-rdmsr = simple(registers.read_register)
-rdtsc = simple(registers.read_time)
-rdtscp = simple(registers.read_time_and_processor)
-rdpmc = simple(registers.read_performance)
-cpuid = simple(identity.identify)
-swapgs = simple(control.swap_base)
+#: By name, those whose operands are registers that the opcode implies.
+WITHOUT_OPERANDS: Final = {
+    "RDMSR": _without_operands(registers.read_register),
+    "RDTSC": _without_operands(registers.read_time),
+    "RDTSCP": _without_operands(registers.read_time_and_processor),
+    "RDPMC": _without_operands(registers.read_performance),
+    "CPUID": _without_operands(identity.identify),
+    "SWAPGS": _without_operands(control.swap_base),
+}
 
 
 def wrmsr(m: Machine) -> None:

@@ -39,4 +39,4 @@ class JitAccelerator:
 
         if self._loaded is None:
             self._loaded = load_object(native_object(self._say))
-        return JitVcpu(bus, self._loaded.symbols)
+        return JitVcpu(bus, self._loaded)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from blockkit.cpu.accelerator import GuestBus
+    from blockkit.cpu.jit.elf import Loaded
     from blockkit.cpu.portable.memory import Memory
 
 #: Instructions between two looks at whether somebody kicked.
@@ -36,11 +37,12 @@ class JitVcpu(PortableVcpu):
 
     Args:
         bus: What lies outside.
-        symbols: Addresses of the native functions.
+        loaded: The native functions, which stay in memory as long as the processor does.
     """
 
-    def __init__(self, bus: GuestBus, symbols: dict[str, int]) -> None:
-        self._symbols = symbols
+    def __init__(self, bus: GuestBus, loaded: Loaded) -> None:
+        self._loaded = loaded
+        self._symbols = symbols = loaded.symbols
         self._failure: BaseException | None = None
         self._area = mmap.mmap(-1, layout.ALL_SLOTS * 8)
         self._state = address_of(self._area)

@@ -79,7 +79,7 @@ def qemu(guest: Path, program: Program, turns: int) -> float:
     command = ["qemu-system-x86_64", "-accel", "tcg", "-display", "none", "-nodefaults", "-no-reboot"]
     command += ["-device", f"isa-debug-exit,iobase={EXIT:#x}", "-kernel", str(guest), "-append", _line(program, turns)]
     before = os.times()
-    subprocess.run(command, check=False, stdin=subprocess.DEVNULL)
+    subprocess.run(command, check=False, stdin=subprocess.DEVNULL, timeout=120)
     after = os.times()
     return after.children_user + after.children_system - before.children_user - before.children_system
 
@@ -135,7 +135,7 @@ def measure(guest: Path, program: Program, repeat: int) -> tuple[float, float, i
         base.append(qemu(guest, program, 0))
         theirs.append(qemu(guest, program, program.turns))
         command = [sys.executable, __file__, "--one", str(guest), str(program.number)]
-        spent, executed = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+        spent, executed = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout.split()
         mine.append(float(spent))
         count = int(executed)
     return max(median(theirs) - median(base), 1e-3), median(mine), count

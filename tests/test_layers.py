@@ -17,11 +17,12 @@ PACKAGE = ROOT / "blockkit"
 
 #: Layer -> the layers it may not import, wherever the import stands.
 FORBIDDEN = {
-    "block": {"formats", "protocols", "img", "cli"},
+    "block": {"formats", "protocols", "img", "cli", "cpu", "emul"},
     "formats": {"protocols", "img", "cli"},
     "protocols": {"formats", "img", "cli"},
     "img": {"cli"},
-    "cpu": {"block", "formats", "protocols", "img", "cli"},
+    "cpu": {"block", "formats", "protocols", "img", "cli", "emul"},
+    "emul": {"formats", "protocols", "img", "cli"},
 }
 #: What opens a graph by the names of drivers looks them up here, inside a function.
 REGISTRIES = {"blockkit.formats", "blockkit.protocols"}

@@ -51,14 +51,17 @@ class AddressSpace:
 
     def map(self, base: int, size: int, device: Device) -> None:
         """Add a window; raises EmulationError where another one is."""
+        if not self.is_free(base, size):
+            raise EmulationError(f"{self.name}: {base:#x} to {base + size - 1:#x} is another device's already")
         at = bisect_right(self._bases, base)
-        before = self._windows[at - 1] if at else None
-        after = self._windows[at] if at < len(self._windows) else None
-        for other in (before, after):
-            if other is not None and other.base < base + size and base < other.base + other.size:
-                raise EmulationError(f"{self.name}: {base:#x} to {base + size - 1:#x} is another device's already")
         self._windows.insert(at, Window(base, size, device))
         self._bases.insert(at, base)
+
+    def is_free(self, base: int, size: int) -> bool:
+        """Whether no window is there."""
+        at = bisect_right(self._bases, base)
+        around = self._windows[max(at - 1, 0) : at + 1]
+        return all(other.base >= base + size or base >= other.base + other.size for other in around)
 
     def unmap(self, base: int) -> None:
         """Remove the window that begins at ``base``."""

@@ -135,7 +135,9 @@ def measure(guest: Path, program: Program, repeat: int) -> tuple[float, float, i
         base.append(qemu(guest, program, 0))
         theirs.append(qemu(guest, program, program.turns))
         command = [sys.executable, __file__, "--one", str(guest), str(program.number)]
-        spent, executed = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout.split()
+        spent, executed = subprocess.run(
+            command, check=True, capture_output=True, text=True, timeout=120
+        ).stdout.split()
         mine.append(float(spent))
         count = int(executed)
     return max(median(theirs) - median(base), 1e-3), median(mine), count

@@ -55,6 +55,10 @@ class GuestBus(Protocol):
         """Write one."""
         ...
 
+    def has_port(self, port: int) -> bool:
+        """Whether anything answers at a port; where nothing does, reads give ones, and writes need not be told."""
+        ...
+
     def acknowledge_interrupt(self) -> int:
         """Return the vector of the interrupt that is taken; the interrupt line was raised."""
         ...
@@ -105,6 +109,10 @@ class Vcpu(Protocol):
 
     def memory_map_changed(self) -> None:
         """Ask the bus for its memory again."""
+        ...
+
+    def port_map_changed(self) -> None:
+        """Learn that :meth:`GuestBus.has_port` has other answers now."""
         ...
 
     def memory_written(self, address: int, size: int) -> None:

@@ -69,6 +69,10 @@ class Bus:
         """Write one."""
         self.ports.write(port, size, value)
 
+    def has_port(self, port: int) -> bool:
+        """Whether a device answers at a port."""
+        return self.ports.find(port) is not None
+
     def acknowledge_interrupt(self) -> int:
         """Return the vector of the interrupt that is taken."""
         return self.acknowledge()
@@ -85,6 +89,7 @@ class Machine:
     def __init__(self, accelerator: Accelerator, bus: Bus) -> None:
         self.bus = bus
         self.cpu = accelerator.create_vcpu(bus)
+        bus.ports.changed = self.cpu.port_map_changed
         self.clock = Clock(lambda: self.cpu.executed, self.cpu.kick)
         self._end: End | None = None
         self.exit_code = 0

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from blockkit.errors import EmulationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+#: Addresses that are remembered at most.
+_MOST_KNOWN: Final = 4096
 
 
 class Device(Protocol):
@@ -42,12 +46,18 @@ class AddressSpace:
 
     Args:
         name: For messages.
+
+    Attributes:
+        changed: Called when a window has come or gone.
     """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self._windows: list[Window] = []
         self._bases: list[int] = []
+        self.changed: Callable[[], None] = lambda: None
+        #: What reads and what writes at an address that was used before, and where its window begins.
+        self._known: dict[int, tuple[Callable[[int, int], int], Callable[[int, int, int], None], int]] = {}
 
     def map(self, base: int, size: int, device: Device) -> None:
         """Add a window; raises EmulationError where another one is."""
@@ -56,6 +66,8 @@ class AddressSpace:
         at = bisect_right(self._bases, base)
         self._windows.insert(at, Window(base, size, device))
         self._bases.insert(at, base)
+        self._known.clear()
+        self.changed()
 
     def is_free(self, base: int, size: int) -> bool:
         """Whether no window is there."""
@@ -67,6 +79,8 @@ class AddressSpace:
         """Remove the window that begins at ``base``."""
         at = self._bases.index(base)
         del self._windows[at], self._bases[at]
+        self._known.clear()
+        self.changed()
 
     def find(self, address: int) -> Window | None:
         """Return the window an address is in."""
@@ -76,18 +90,25 @@ class AddressSpace:
         window = self._windows[at]
         return window if address < window.base + window.size else None
 
+    def _learn(self, address: int) -> tuple[Callable[[int, int], int], Callable[[int, int, int], None], int]:
+        """Find the window an address is in, and remember it: accesses are many, addresses few."""
+        window = self.find(address)
+        device = _NOTHING if window is None else window.device
+        found = device.read, device.write, address if window is None else window.base
+        if len(self._known) >= _MOST_KNOWN:
+            self._known.clear()
+        self._known[address] = found
+        return found
+
     def read(self, address: int, size: int) -> int:
         """Read ``size`` bytes."""
-        window = self.find(address)
-        if window is None:
-            return (1 << 8 * size) - 1
-        return window.device.read(address - window.base, size) & (1 << 8 * size) - 1
+        read, _, base = self._known.get(address) or self._learn(address)
+        return read(address - base, size) & (1 << 8 * size) - 1
 
     def write(self, address: int, size: int, value: int) -> None:
         """Write them."""
-        window = self.find(address)
-        if window is not None:
-            window.device.write(address - window.base, size, value)
+        _, write, base = self._known.get(address) or self._learn(address)
+        write(address - base, size, value)
 
 
 class Ports:
@@ -104,3 +125,6 @@ class Ports:
         write: Callable[[int, int, int], None] = lambda *_: None,
     ) -> None:
         self.read, self.write = read, write
+
+
+_NOTHING: Final = Ports()

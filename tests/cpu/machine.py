@@ -60,6 +60,9 @@ class Bus:
     def port_write(self, port: int, size: int, value: int) -> None:
         self._note("out", port, size, value)
 
+    def has_port(self, port: int) -> bool:
+        return True
+
     def acknowledge_interrupt(self) -> int:
         return self.vectors.pop()
 

@@ -77,6 +77,9 @@ class Board:
     def port_write(self, port: int, size: int, value: int) -> None:
         self._asked(("out", port, size, value))
 
+    def has_port(self, port: int) -> bool:
+        return True
+
     def acknowledge_interrupt(self) -> int:
         return self.on_acknowledge()
 

@@ -30,13 +30,15 @@ class JitAccelerator:
     def __init__(self, say: Callable[[str], None] = _say) -> None:
         self._say = say
         self._loaded: Loaded | None = None
+        self._stencils = b""
 
     def create_vcpu(self, bus: GuestBus) -> JitVcpu:
         """Return a processor after RESET; raises EmulationError where it cannot be compiled."""
         from blockkit.cpu.jit.build import native_object
-        from blockkit.cpu.jit.elf import load_object
+        from blockkit.cpu.jit.elf import load_objects, split_objects
         from blockkit.cpu.jit.vcpu import JitVcpu
 
         if self._loaded is None:
-            self._loaded = load_object(native_object(self._say))
-        return JitVcpu(bus, self._loaded)
+            *handlers, self._stencils = split_objects(native_object(self._say))
+            self._loaded = load_objects(handlers)
+        return JitVcpu(bus, self._loaded, self._stencils)

@@ -122,22 +122,23 @@ def _keep(directory: Path, name: str, data: bytes) -> None:
 
 
 def compile_object() -> bytes:
-    """Compile everything, at the same time as far as there are processors; takes seconds."""
+    """Compile everything, at the same time as far as there are processors, the stencils last; takes seconds."""
     from blockkit.cpu.jit.compiler import compile_module
-    from blockkit.cpu.jit.generate import source
+    from blockkit.cpu.jit.generate import source, stencil_module
     from blockkit.cpu.jit.parts import cut
 
     made = source()
     first, *others = cut(made.common, made.handlers, max(1, min(os.cpu_count() or 1, _MOST_PARTS)))
+    jobs = [*((text, "pic") for text in others), (stencil_module(made), "static")]
     command = [sys.executable, "-m", compile_module.__module__]
-    helpers = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in others]
-    with ThreadPoolExecutor(len(others) + 1) as threads:
+    helpers = [subprocess.Popen([*command, model], stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _, model in jobs]
+    with ThreadPoolExecutor(len(jobs)) as threads:
         outputs = [
-            threads.submit(helper.communicate, text.encode()) for helper, text in zip(helpers, others, strict=True)
+            threads.submit(helper.communicate, text.encode()) for helper, (text, _) in zip(helpers, jobs, strict=True)
         ]
         objects = [compile_module(first)]
-        for helper, text, output in zip(helpers, others, outputs, strict=True):
+        for helper, job, output in zip(helpers, jobs, outputs, strict=True):
             found = output.result()[0]
             # Whatever kept the other process from doing it, it can be done here.
-            objects.append(found if helper.returncode == 0 else compile_module(text))
+            objects.append(found if helper.returncode == 0 else compile_module(*job))
     return join_objects(objects)

@@ -5,8 +5,13 @@ from __future__ import annotations
 import sys
 
 
-def compile_module(text: str) -> bytes:
-    """Compile one module; takes seconds."""
+def compile_module(text: str, relocation: str = "pic") -> bytes:
+    """Compile one module; takes seconds.
+
+    Args:
+        text: The assembly.
+        relocation: LLVM's relocation model: ``pic``, or ``static`` for code that is copied.
+    """
     import llvmlite.binding as llvm
 
     llvm.initialize_native_target()
@@ -15,7 +20,7 @@ def compile_module(text: str) -> bytes:
     module = llvm.parse_assembly(text)
     module.verify()
     machine = llvm.Target.from_default_triple().create_target_machine(
-        opt=1, jit=True, codemodel="small", reloc="pic", cpu=llvm.get_host_cpu_name(), features=""
+        opt=1, jit=True, codemodel="small", reloc=relocation, cpu=llvm.get_host_cpu_name(), features=""
     )
     builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=1))
     passes = llvm.create_new_function_pass_manager()
@@ -32,4 +37,4 @@ def compile_module(text: str) -> bytes:
 
 
 if __name__ == "__main__":
-    sys.stdout.buffer.write(compile_module(sys.stdin.read()))
+    sys.stdout.buffer.write(compile_module(sys.stdin.read(), sys.argv[1]))

@@ -16,7 +16,7 @@ _RELOCATION: Final = struct.Struct("<QQq")
 _HEADER: Final = struct.Struct("<16sHHIQQQIHHHHHH")
 
 _SYMBOLS, _RELOCATIONS, _NO_BITS = 2, 4, 8
-_ALLOCATED: Final = 2
+_ALLOCATED, _EXECUTABLE = 2, 4
 _ABSOLUTE_64, _RELATIVE_32, _CALL_32 = 1, 2, 4
 _X86_64: Final = 62
 _PAGE: Final = 4096
@@ -40,19 +40,20 @@ class Loaded(NamedTuple):
 
 
 def join_objects(objects: Sequence[bytes]) -> bytes:
-    """Return several objects as one sequence of bytes, which :func:`load_object` takes."""
+    """Return several objects as one sequence of bytes, which :func:`split_objects` takes apart."""
     return struct.pack("<Q", len(objects)) + b"".join(struct.pack("<Q", len(each)) + each for each in objects)
 
 
-def load_object(data: bytes) -> Loaded:
+def load_objects(objects: Sequence[bytes]) -> Loaded:
     """Load objects that refer to each other; raises ObjectError."""
     try:
-        return _link([_read(each) for each in _split(data)])
+        return _link([_read(each) for each in objects])
     except (struct.error, IndexError, KeyError, ValueError) as error:
         raise ObjectError(str(error)) from error
 
 
-def _split(data: bytes) -> Iterator[bytes]:
+def split_objects(data: bytes) -> Iterator[bytes]:
+    """Yield what :func:`join_objects` joined; raises ObjectError."""
     (count,) = struct.unpack_from("<Q", data)
     at = 8
     for _ in range(count):
@@ -61,6 +62,32 @@ def _split(data: bytes) -> Iterator[bytes]:
             raise ObjectError(f"{size} bytes, expected {len(data) - at - 8} at most")
         yield data[at + 8 : at + 8 + size]
         at += 8 + size
+
+
+def read_functions(data: bytes) -> Iterator[tuple[str, bytes, list[tuple[int, int, str, int]]]]:
+    """Yield the functions of an object file that is not linked: name, code, and relocations.
+
+    Of a relocation: where it is in the function, its type, the symbol it is for, and the addend. Raises ObjectError.
+    """
+    try:
+        found = _read(data)
+        for _, kind, _, _, offset, size, _, target, _, _ in found.sections:
+            if kind != _RELOCATIONS or not found.sections[target][2] & _EXECUTABLE:
+                continue
+            start, length = found.sections[target][4], found.sections[target][5]
+            functions = sorted((value, name) for name, section, value in found.symbols if section == target and name)
+            ends = [value for value, _ in functions[1:]] + [length]
+            relocations = sorted(_RELOCATION.iter_unpack(data[offset : offset + size]))
+            at = 0
+            for (begin, name), end in zip(functions, ends, strict=True):
+                own = []
+                while at < len(relocations) and relocations[at][0] < end:
+                    where, info, addend = relocations[at]
+                    own.append((where - begin, info & 0xFFFFFFFF, found.symbols[info >> 32][0], addend))
+                    at += 1
+                yield name, data[start + begin : start + end], own
+    except (struct.error, IndexError, KeyError, ValueError) as error:
+        raise ObjectError(str(error)) from error
 
 
 class _Object:

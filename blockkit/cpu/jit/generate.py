@@ -9,8 +9,9 @@ from blockkit.cpu import state
 from blockkit.cpu.dialect.llvm import Library
 from blockkit.cpu.isa.decode import Instruction
 from blockkit.cpu.isa.operands import MEMORY_OR_REGISTER, Where
-from blockkit.cpu.jit import glue, layout
+from blockkit.cpu.jit import glue, layout, stencils
 from blockkit.cpu.jit.handlers import BASE, INDEX, REG, RM, Handler, UnsupportedError
+from blockkit.cpu.jit.stencils import Stencil, stencil_name, traits
 from blockkit.cpu.jit.tables import (
     K_ANY,
     K_BASE,
@@ -43,6 +44,8 @@ _MODES: Final = {
     W_16: state.MODE_16,
 }
 _KINDS_OF: Final = {W_64: (K_BASE, K_INDEX, K_NARROW, K_ANY), W_FLAT: (K_NARROW, K_ANY), W_32: (K_ANY,), W_16: (K_ANY,)}
+#: The operand size whose stencils for elements of arrays are not worth their compiling.
+_SELDOM: Final = 2
 #: Operand sizes that mean nothing to a form, whose handlers are then the same.
 _BY_SIZE: Final = frozenset(("v", "z", "y", "n", "p", "s", "a", "qd", "fe", "fs", "bs"))
 
@@ -53,10 +56,13 @@ class Source(NamedTuple):
     Attributes:
         common: System code, and the table of handlers.
         handlers: The handlers, a function each.
+        stencils: The second form of some of them: ``s`` and their numbers, and where the index of an address is scaled,
+            the power of two.
     """
 
     common: str
     handlers: list[str]
+    stencils: list[str]
 
 
 def _shape(form: Form, size: int, kind: int, way: int) -> Instruction:
@@ -102,6 +108,7 @@ def source() -> Source:
     library = Library(modules)
     numbers: dict[str, int] = {}
     texts: list[str] = []
+    second: dict[str, str] = {}
     table = [layout.NO_HANDLER] * (len(all_forms()) * SIZES * KINDS * WAYS)
     done: dict[tuple[object, ...], int] = {}
     for place, form in enumerate(all_forms()):
@@ -119,12 +126,20 @@ def source() -> Source:
                     number = done.get(key)
                     if number is None:
                         number = done[key] = _make(form, size, made, way, library, numbers, texts)
+                        if number != layout.NO_HANDLER and way in (W_64, W_FLAT):
+                            _add_stencils(form, size, made, way, library, number, second)
                     table[((place * SIZES + index) * KINDS + kind) * WAYS + way] = number
     library.tables["FORM_HANDLERS"] = tuple(table)
     names = [*glue.FIRST, *(f"h{number}" for number in range(len(texts)))]
     addresses = ", ".join(f"ptr @{name}" for name in names)
     constant = f"@handlers = constant [{len(names)} x ptr] [{addresses}]"
-    return Source(f"{library.lower()}\n{glue.text()}\n{constant}", texts)
+    return Source(f"{library.lower()}\n{glue.text()}\n{constant}", texts, list(second.values()))
+
+
+def stencil_module(made: Source) -> str:
+    """Return the stencils as a module."""
+    shared = [line for line in made.common.splitlines() if line.startswith(("declare", "!"))]
+    return "\n".join([*shared, stencils.declarations(), *stencils.parts(), *made.stencils])
 
 
 def _make(
@@ -146,3 +161,29 @@ def _make(
         number = numbers[body] = layout.FIRST_FORM + len(texts)
         texts.append(body.replace("@?", f"@h{len(texts)}", 1))
     return number
+
+
+def _add_stencils(
+    form: Form, size: int, kind: int, way: int, library: Library, number: int, second: dict[str, str]
+) -> None:
+    """Generate the stencils of a handler, unless there are some or it cannot have any."""
+    scaled = kind in (K_INDEX, K_NARROW) and not is_string(form)
+    if scaled and size == _SELDOM:
+        return
+    for scale in range(4) if scaled else (None,):
+        # Compiling takes its time: elements of arrays are seldom followed by nobody who needs the flags.
+        for flags in (True,) if scaled else (True, False):
+            name = stencil_name(number - layout.FIRST_FORM, scale, flags=flags)
+            if name in second:
+                return
+            shape = _shape(form, size, kind, way)
+            meaning = semantics(shape)
+            assert meaning is not None, "it has a handler"
+            try:
+                made = Stencil(shape, _MODES[way], kind, library, scale or 0, flags=flags)
+                meaning(made)
+            except UnsupportedError:
+                return
+            second[name] = made.text(f"{name}.{traits(made)}")
+            if not made.sets or made.ended:
+                break

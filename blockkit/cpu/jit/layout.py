@@ -47,6 +47,8 @@ FOUND_SHORT, FOUND_CROSSING = NATIVE + 27, NATIVE + 28
 SHORT: Final = NATIVE + 30
 #: Not zero: native code is left as soon as an instruction ends its block.
 STOP: Final = NATIVE + 298
+#: Address of a byte for each port, not zero where it is known that nothing answers.
+ABSENT_PORTS: Final = NATIVE + 299
 #: Address of the state.
 STATE: Final = NATIVE + 29
 #: Room for the bytes of an instruction on two pages, and for a record that nobody runs.

@@ -6,6 +6,7 @@ from typing import Final
 
 from blockkit.cpu.dialect import S, callback, host_read, host_write, raise_fault
 from blockkit.cpu.jit.layout import (
+    ABSENT_PORTS,
     CODE_WRITTEN,
     FOUND_MARKS,
     JUMP_ENTRIES,
@@ -260,12 +261,16 @@ def write_physical(address: int, size: int, value: int) -> None:
 
 def port_in(port: int, size: int) -> int:
     """Read an I/O port."""
+    if host_read(S[ABSENT_PORTS] + port, 1):
+        return (1 << size * 8) - 1
     S[ATTENTION] = 1
     return callback(S[PORT_IN], port, size, 0)
 
 
 def port_out(port: int, size: int, value: int) -> None:
     """Write one."""
+    if host_read(S[ABSENT_PORTS] + port, 1):
+        return
     S[ATTENTION] = 1
     callback(S[PORT_OUT], port, size, value)
 

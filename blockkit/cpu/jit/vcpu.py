@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from blockkit.cpu import state
 from blockkit.cpu.jit import layout
+from blockkit.cpu.jit.hot import HotBlocks
 from blockkit.cpu.jit.memory_map import NativeMemory, address_of
 from blockkit.cpu.portable.blocks import LONGEST
 from blockkit.cpu.portable.vcpu import PortableVcpu
@@ -20,11 +21,10 @@ if TYPE_CHECKING:
     from blockkit.cpu.jit.elf import Loaded
     from blockkit.cpu.portable.memory import Memory
 
-#: Instructions between two looks at whether somebody kicked.
-_SLICE: Final = 2_000_000
 #: Bytes for blocks; when they are used up all blocks are forgotten.
 _ARENA: Final = 64 << 20
 _BLOCK_ENTRIES: Final = 1 << 18
+_PORTS: Final = 1 << 16
 _VOID: Final = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)
 _SIMPLE: Final = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)
 _WITH_NUMBER: Final = ctypes.PYFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint64)
@@ -38,15 +38,18 @@ class JitVcpu(PortableVcpu):
     Args:
         bus: What lies outside.
         loaded: The native functions, which stay in memory as long as the processor does.
+        stencils: The object file of the stencils.
     """
 
-    def __init__(self, bus: GuestBus, loaded: Loaded) -> None:
+    def __init__(self, bus: GuestBus, loaded: Loaded, stencils: bytes) -> None:
         self._loaded = loaded
         self._symbols = symbols = loaded.symbols
         self._failure: BaseException | None = None
         self._area = mmap.mmap(-1, layout.ALL_SLOTS * 8)
         self._state = address_of(self._area)
         self._arena = mmap.mmap(-1, _ARENA)
+        self._absent_ports = mmap.mmap(-1, _PORTS)
+        self._known_ports: set[int] = set()
         self._table = mmap.mmap(-1, _BLOCK_ENTRIES * layout.BLOCK_ENTRY)
         self._enter = _VOID(symbols["enter"])
         self._deliver_event = _EVENT(symbols["deliver_event"])
@@ -54,7 +57,11 @@ class JitVcpu(PortableVcpu):
             setattr(self, f"_{name}", _SIMPLE(symbols[name]))
         self._forget_code_page = _WITH_NUMBER(symbols["forget_code_page"])
         super().__init__(bus)
+        self._hot = HotBlocks(self.slots, self._arena, self._symbols, stencils)
         self._install()
+
+    #: Native code is left anyway when there is something to look at.
+    _slice = 1 << 40
 
     _mend_block: Callable[[int], None]
     _set_key: Callable[[int], None]
@@ -75,31 +82,65 @@ class JitVcpu(PortableVcpu):
         slots[layout.STATE] = self._state
         slots[layout.HANDLERS] = self._symbols["handlers"]
         slots[layout.BLOCKS], slots[layout.BLOCKS_MASK] = address_of(self._table), _BLOCK_ENTRIES - 1
-        self._callbacks = []
-        for number, function in (
-            (layout.MMIO_READ, lambda address, size, _: bus.mmio_read(address, size)),
-            (layout.MMIO_WRITE, bus.mmio_write),
-            (layout.PORT_IN, lambda port, size, _: bus.port_read(port, size)),
-            (layout.PORT_OUT, bus.port_write),
-            (layout.CODE_WRITTEN, lambda address, _, __: self.memory.forget(address >> 12)),
-        ):
-            callback = _CALLBACK(self._guarded(function))
-            self._callbacks.append(callback)
+        mmio_read, port_read, port_write = bus.mmio_read, bus.port_read, bus.port_write
+        slots[layout.ABSENT_PORTS] = address_of(self._absent_ports)
+
+        def read_port(port: int, size: int, _: int) -> int:
+            if port not in self._known_ports:
+                self._learn_port(port)
+            return port_read(port, size)
+
+        def write_port(port: int, size: int, value: int) -> None:
+            if port not in self._known_ports:
+                self._learn_port(port)
+            port_write(port, size, value)
+
+        self._callbacks = [
+            _CALLBACK(self._asking(lambda address, size, _: mmio_read(address, size))),
+            _CALLBACK(self._telling(bus.mmio_write)),
+            _CALLBACK(self._asking(read_port)),
+            _CALLBACK(self._telling(write_port)),
+            _CALLBACK(self._telling(lambda address, *_: self.memory.forget(address >> 12))),
+        ]
+        numbers = (layout.MMIO_READ, layout.MMIO_WRITE, layout.PORT_IN, layout.PORT_OUT, layout.CODE_WRITTEN)
+        for number, callback in zip(numbers, self._callbacks, strict=True):
             slots[number] = ctypes.cast(callback, ctypes.c_void_p).value or 0
         self._forget_all()
 
-    def _guarded(self, function: Callable[[int, int, int], int | None]) -> Callable[[int, int, int], int]:
-        """Return a function that raises nothing: what it would is raised when native code is left."""
+    # What functions of Python would raise is raised when native code is left: nothing may be raised through it.
 
+    def _asking(self, function: Callable[[int, int, int], int]) -> Callable[[int, int, int], int]:
         def call(first: int, second: int, third: int) -> int:
             try:
-                return (function(first, second, third) or 0) & (1 << 64) - 1
+                return function(first, second, third)
             except BaseException as error:
-                self._failure = self._failure or error
-                self.slots[layout.STOP] = 1
+                self._fail(error)
                 return 0
 
         return call
+
+    def _telling(self, function: Callable[[int, int, int], None]) -> Callable[[int, int, int], int]:
+        def call(first: int, second: int, third: int) -> int:
+            try:
+                function(first, second, third)
+            except BaseException as error:
+                self._fail(error)
+            return 0
+
+        return call
+
+    def _fail(self, error: BaseException) -> None:
+        self._failure = self._failure or error
+        self.slots[layout.STOP] = 1
+
+    def _learn_port(self, port: int) -> None:
+        """Have native code pass over a port where nothing answers."""
+        self._known_ports.add(port)
+        self._absent_ports[port] = 0 if self.bus.has_port(port) else 1
+
+    def port_map_changed(self) -> None:
+        self._known_ports.clear()
+        self._absent_ports[:] = bytes(_PORTS)
 
     # -- what changes --------------------------------------------------------------------------------------
 
@@ -126,6 +167,8 @@ class JitVcpu(PortableVcpu):
         slots[layout.ARENA_NEXT] = start + -start % layout.RECORD_SIZE
         slots[layout.ARENA_END] = start + _ARENA
         slots[layout.BLOCKS_USED] = slots[layout.PATCHED] = 0
+        if hasattr(self, "_hot"):
+            self._hot.forget()
         self._table[:] = bytes(len(self._table))
         if isinstance(self.memory, NativeMemory):
             self.memory.unmark_all()
@@ -153,7 +196,8 @@ class JitVcpu(PortableVcpu):
     def _run_blocks(self, end: int) -> None:
         left = end - self.slots[state.EXECUTED]
         if left > LONGEST:
-            self._run_native(min(left - LONGEST, _SLICE), 0)
+            self._run_native(min(left - LONGEST, self._hot.slice), 0)
+            self._hot.sample()
         else:
             self._run_native(0, left)
 

@@ -63,6 +63,10 @@ class _Bus:
     def port_write(self, port: int, size: int, value: int) -> None:
         pass
 
+    def has_port(self, port: int) -> bool:
+        """See :class:`blockkit.cpu.accelerator.GuestBus`."""
+        return True
+
     def acknowledge_interrupt(self) -> int:
         return 0
 

@@ -164,6 +164,9 @@ class KvmVcpu:
         """Ask the bus for its memory again."""
         self._vm.memory.update(self.bus.memory_map())
 
+    def port_map_changed(self) -> None:
+        """Learn that other ports are answered now: nothing is remembered of them."""
+
     def memory_written(self, address: int, size: int) -> None:
         """Do nothing: the host's processor sees for itself."""
 

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from blockkit.cpu.accelerator import GuestBus
 
-#: Instructions between two looks at whether somebody kicked.
-_SLICE: Final = 20_000
 #: Blocks that are kept at most; then all are forgotten.
 _MOST_BLOCKS: Final = 50_000
 
@@ -39,6 +37,9 @@ class PortableVcpu:
     Attributes:
         slots: The state; its arithmetic flags are as the last instruction left them.
     """
+
+    #: Instructions between two looks at whether somebody kicked.
+    _slice = 20_000
 
     def __init__(self, bus: GuestBus) -> None:
         self.bus = bus
@@ -150,6 +151,9 @@ class PortableVcpu:
         self.memory.refresh()
         self._forget_all()
 
+    def port_map_changed(self) -> None:
+        """Learn that other ports are answered now: nothing is remembered of them."""
+
     def memory_written(self, address: int, size: int) -> None:
         """Learn that somebody else wrote memory."""
         self.memory.written(address, size)
@@ -175,7 +179,7 @@ class PortableVcpu:
             if slots[state.MODE] & (state.MODE_TRAP | state.MODE_BREAK):
                 self._run_alone()
                 continue
-            self._run_blocks(min(end, slots[state.EXECUTED] + _SLICE))
+            self._run_blocks(min(end, slots[state.EXECUTED] + self._slice))
         return Stop.BUDGET
 
     def _accesses(self) -> tuple[Callable[[int, int], int], Callable[[int, int, int], None]]:

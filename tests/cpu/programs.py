@@ -59,7 +59,7 @@ def _forms(mode: int) -> tuple[Form, ...]:
     return tuple(form for form in forms() if not form.feature or form.feature in BASELINE)
 
 
-def _instruction(rng: random.Random, mode: int, without: frozenset[str]) -> bytes:
+def instruction(rng: random.Random, mode: int, without: frozenset[str]) -> bytes:
     """Return the bytes of one instruction that is described."""
     while True:
         form = rng.choice(_forms(mode))
@@ -97,7 +97,7 @@ def program(rng: random.Random, mode: int, without: frozenset[str] = frozenset((
     slots, memory = {16: _real, 32: _protected, 64: _long}[mode](rng)
     code = b""
     while len(code) < _SIZE:
-        code += _instruction(rng, mode, without)
+        code += instruction(rng, mode, without)
     noise = rng.randbytes(RAM // 4) * 4
     for number in range(16):
         if number != state.RSP:

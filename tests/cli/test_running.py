@@ -14,7 +14,7 @@ import pytest
 from blockkit import create_image
 from blockkit.cli.img import COMMANDS, group
 from blockkit.cli.root import root
-from blockkit.cli.run import run
+from blockkit.cli.running import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,7 +51,7 @@ def test_no_command_shows_what_there_is(words: tuple[str, ...], cli: Callable) -
 
 
 def test_the_list_of_commands_imports_none_of_them(environment: dict[str, str]) -> None:
-    program = "import sys; from blockkit.cli.run import run; run(['img', '--help']); print('MODULES', *sys.modules)"
+    program = "import sys; from blockkit.cli.running import run; run(['img', '--help']); print('MODULES', *sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment)
     modules = done.stdout.rpartition("MODULES")[2].split()
     assert not [name for name in modules if name.startswith("blockkit.cli.img.")]

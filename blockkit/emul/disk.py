@@ -101,6 +101,7 @@ class Disk:
     Attributes:
         failures: Requests that failed and are done again by :meth:`resume`.
         observe: Called with each request before it is done.
+        observe_end: Called with each request, and whether it went well, when the guest learns of its end.
     """
 
     def __init__(
@@ -120,6 +121,7 @@ class Disk:
         self._count = self._end = 0
         self.failures: list[Request] = []
         self.observe: Callable[[Request], None] = lambda _: None
+        self.observe_end: Callable[[Request, bool], None] = lambda *_: None
 
     @property
     def sectors(self) -> int:
@@ -158,7 +160,11 @@ class Disk:
                 self._stop()
                 return
             well = self._on_error is OnError.IGNORE
-        self._clock.call_at(self._clock.now() + self._takes(request), lambda: request.done(well))
+        self._clock.call_at(self._clock.now() + self._takes(request), lambda: self._finish(request, well))
+
+    def _finish(self, request: Request, well: bool) -> None:
+        self.observe_end(request, well)
+        request.done(well)
 
     def resume(self) -> None:
         """Do again what failed and stopped the machine."""

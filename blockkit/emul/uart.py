@@ -47,6 +47,11 @@ class Uart:
         self._waiting.extend(data)
         self._fill()
 
+    @property
+    def backlog(self) -> int:
+        """Bytes from the other side for which there is no room yet."""
+        return len(self._waiting)
+
     def _fill(self) -> None:
         room = _FIFO if self._fcr & 1 else 1
         while self._waiting and len(self._received) < room and not self._mcr & _MCR_LOOP:

@@ -33,6 +33,7 @@ class Built:
         pc: The machine.
         drives: Its disks.
         serial: What came out of its serial port.
+        accelerator: The name of what runs its processor.
         why: In one line, what runs its processor and why.
 
     Raises:
@@ -42,6 +43,7 @@ class Built:
     def __init__(self, config: MachineConfig) -> None:
         self.config = config
         accelerator, self.why = choose(config.accelerator)
+        self.accelerator = accelerator.name
         self.serial = SerialLog()
         self.pc = Pc(accelerator, config.memory, self.serial.send, _start_time(config.start))
         self.drives: list[Drive] = []

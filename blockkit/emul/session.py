@@ -12,10 +12,12 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
+from blockkit.cpu import state
+from blockkit.cpu.accelerator import Stop
 from blockkit.emul.machine import End
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from blockkit.emul.build import Built
     from blockkit.emul.observe.counts import AccessCounts
@@ -67,6 +69,7 @@ class Session:
         exit_code: The guest's.
         listeners: Told of events, in the thread that runs the machine.
         accesses: Counts what the guest does to devices, if anybody wants to know.
+        breakpoints: Linear addresses before whose instructions the machine stops.
         inputs: How many ways there are in which something may come from outside: an idle machine waits for them.
     """
 
@@ -77,6 +80,7 @@ class Session:
         self.exit_code = 0
         self.listeners: list[Listener] = []
         self.accesses: AccessCounts | None = None
+        self.breakpoints: frozenset[int] = frozenset()
         self.inputs = 0
         self._inbox: deque[Callable[[], None]] = deque()
         self._posted = threading.Event()
@@ -125,6 +129,42 @@ class Session:
     def quit(self) -> None:
         """End it."""
         self._end_with(Outcome.QUIT)
+
+    @property
+    def can_break(self) -> bool:
+        """Whether there can be breakpoints: whether the processor can be told to execute one instruction."""
+        return self.built.accelerator != "kvm"
+
+    def set_breakpoints(self, addresses: frozenset[int]) -> None:
+        """Stop before these instructions; while there are any, the processor is run one instruction at a time."""
+        self.breakpoints = addresses
+        self.pc.execute = self._execute_watching if addresses else self.pc.cpu.run
+
+    def _execute_watching(self, budget: int) -> Stop:
+        cpu = self.pc.cpu
+        end = cpu.executed + budget
+        while cpu.executed < end:
+            found = cpu.run(1)
+            if found is not Stop.BUDGET:
+                return found
+            if self._position() in self.breakpoints:
+                self.stop(Status.DEBUG)
+                return Stop.KICKED
+        return Stop.BUDGET
+
+    def _position(self) -> int:
+        """Return the linear address of the next instruction."""
+        slots: Sequence[int] = getattr(self.pc.cpu, "slots", None) or self.pc.cpu.get_state()
+        if slots[state.MODE] & state.MODE_64:
+            return slots[state.RIP]
+        return slots[state.SEGMENT_BASES + state.CS] + slots[state.RIP] & 0xFFFFFFFF
+
+    def step(self) -> None:
+        """Execute one instruction, of a machine that stands still."""
+        if self.status is Status.SHUTDOWN:
+            return
+        end = self.pc.run(self.pc.clock.now() + 1)
+        self._wanted = self._wanted or self._after(end, None, wait=True)
 
     def _end_with(self, outcome: Outcome) -> None:
         self._wanted = self._wanted or outcome
@@ -216,6 +256,8 @@ class Session:
                 self._stop_for_error()
             return Outcome.REACHED if until is not None and self.pc.clock.now() >= until else None
         if end is End.IDLE:
+            if self.status is not Status.RUNNING:
+                return None
             if wait and self.inputs:
                 self._wait(None)
                 return None

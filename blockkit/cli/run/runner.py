@@ -148,6 +148,12 @@ class Around:
         self._attach_observers(words, stack)
         if words.monitor is not None:
             self._attach_monitor(words.monitor, stack)
+        if words.gdb is not None:
+            from blockkit.emul.gdb.server import GdbServer
+
+            server = GdbServer(session, words.gdb)
+            stack.callback(server.close)
+            say(f"waiting for gdb at {server.place}")
         terminal = stack.enter_context(RawTerminal()) if serial == "stdio" else None
         if terminal is not None and terminal.is_raw:
             call = session.call_soon

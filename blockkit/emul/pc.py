@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from blockkit.cpu.accelerator import Accelerator
+    from blockkit.emul.saved.machine import Savable
 
 
 class Pc(Machine):
@@ -60,3 +61,7 @@ class Pc(Machine):
         ports.map(0x80, 1, Ports())
         ports.map(0x501, 1, Ports(write=lambda _, __, value: self.stop(End.EXIT, value << 1 | 1)))
         ports.map(0xCF9, 1, Ports(write=lambda *_: self.stop(End.RESET)))
+
+    def devices(self) -> dict[str, Savable]:
+        """Return what is to be saved beside the processor and RAM, by name."""
+        return {}

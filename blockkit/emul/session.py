@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from blockkit.emul.build import Built
     from blockkit.emul.observe.counts import AccessCounts
+    from blockkit.emul.pc import Pc
 
     #: Called with the name of an event and its data.
     Listener = Callable[[str, dict[str, Any]], None]
@@ -74,7 +75,8 @@ class Session:
     """
 
     def __init__(self, built: Built) -> None:
-        self.built, self.pc = built, built.pc
+        self.built = built
+        self.pc: Pc = built.pc
         self.status = Status.RUNNING
         self.outcome: Outcome | None = None
         self.exit_code = 0
@@ -211,6 +213,7 @@ class Session:
         if self.outcome is not None:
             return self.outcome
         self._wanted, self._until = None, reached
+        self._started = time.monotonic_ns() - self.pc.clock.now()
         timer: threading.Timer | None = None
         deadline = None if timeout is None else time.monotonic() + timeout
         if timeout is not None:

@@ -9,7 +9,6 @@ from blockkit.emul.config import MachineConfig
 if TYPE_CHECKING:
     from pathlib import Path
 
-
     from tests.emul.rom import Rom
 
 

@@ -30,7 +30,7 @@ EXITS: Final = {
 #: Which options stand together in the help.
 GROUPS: Final = {
     "Disks": ("drives", "cdrom", "snapshot", "policy"),
-    "What is started": ("kernel", "initrd", "append", "bios", "load"),
+    "What is started": ("kernel", "initrd", "append", "bios", "load", "force_load"),
     "The machine": ("memory", "accel", "vga", "clock", "seed", "realtime", "reboot"),
     "Around it": ("serial", "monitor", "gdb"),
     "How it ends": ("until", "timeout", "save"),
@@ -111,6 +111,7 @@ class RunCommand(ImageCommand):
     help="Firmware: the file of a ROM, builtin, seabios, or auto: Debian's SeaBIOS if it is installed.",
 )
 @option("--load", type=IMAGE, metavar="FILE", help="Go on with a machine that --save has saved.")
+@option("--force-load", is_flag=True, help="Go on although its disks have been changed since.")
 @option("-m", "--memory", type=SIZE, default=None, metavar="SIZE", help="RAM: 512M.  [default: 256M]")
 @option(
     "--accel",

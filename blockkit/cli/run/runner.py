@@ -49,6 +49,7 @@ class Settings(Frozen):
     append: str
     bios: str
     load: str | None
+    force_load: bool
     memory: int | None
     accel: str
     vga: str
@@ -102,7 +103,7 @@ def run(words: Settings) -> int:
     """Run a machine and return the exit code."""
     serial = words.serial or ("none" if words.monitor == "stdio" else "stdio")
     config = configure(words, sys.stdin.isatty() and serial == "stdio" and words.until is None)
-    with ExitStack() as stack:
+    with ExitStack() as last, ExitStack() as stack:
         built = Built(config)
         stack.callback(built.close)
         say(f"accelerator {built.why}")
@@ -110,10 +111,20 @@ def run(words: Settings) -> int:
             if drive.warning:
                 warn(drive.warning)
         session = Session(built)
+        if words.load is not None:
+            from blockkit.emul.saved.machine import load
+
+            load(built, words.load, force=words.force_load)
         Around(session, words, serial, stack)
         reached = None if words.until is None else _appears(session, words.until)
         # Paused for good, with nobody to go on, is no way to be.
         outcome = session.run(timeout=words.timeout, reached=reached, wait=bool(session.inputs))
+        if words.save is not None:
+            from blockkit.emul.saved import disks, machine
+
+            names = disks.paths(built.drives)
+            machine.save(built, words.save)
+            last.callback(machine.refresh, words.save, names)
     return exit_code(outcome, session.exit_code, words.until is not None)
 
 
@@ -180,7 +191,8 @@ class Around:
         if where == "stdio":
             import threading
 
-            connection = Connection(self._session, sys.stdin.buffer, sys.stdout.buffer)
+            incoming = open(sys.stdin.fileno(), "rb", closefd=False)  # noqa: SIM115 - not ours to close
+            connection = Connection(self._session, incoming, sys.stdout.buffer)
             self._session.inputs += 1
             threading.Thread(target=connection.serve, name="monitor", daemon=True).start()
             stack.callback(connection.close)

@@ -5,30 +5,34 @@ from __future__ import annotations
 import queue
 import socket
 import threading
-from typing import IO, TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final
 
 from blockkit.emul.monitor.protocol import Conversation
+from blockkit.emul.monitor.stream import JsonStream
 from blockkit.emul.serial.backends import listen_at, remove_socket
 from blockkit.errors import from_os_error
 
 if TYPE_CHECKING:
+    from io import BufferedReader
+    from typing import IO
+
     from blockkit.emul.session import Session
 
-_LONGEST: Final = 1 << 20
+_CHUNK: Final = 1 << 16
 #: Lines that wait for a slow client at most.
 _MOST_WAITING: Final = 1000
 
 
 class Connection:
-    """One client: a thread reads its lines, another one writes ours.
+    """One client: a thread reads what it says, another one writes our lines.
 
     Args:
         session: The machine.
-        incoming: Where its lines come from.
+        incoming: Where what it says comes from.
         outgoing: Where ours go.
     """
 
-    def __init__(self, session: Session, incoming: IO[bytes], outgoing: IO[bytes]) -> None:
+    def __init__(self, session: Session, incoming: BufferedReader, outgoing: IO[bytes]) -> None:
         self._session, self._incoming, self._outgoing = session, incoming, outgoing
         self._lines: queue.Queue[str | None] = queue.Queue(_MOST_WAITING)
         self._conversation = Conversation(session, self._put)
@@ -51,13 +55,12 @@ class Connection:
 
     def serve(self) -> None:
         """Carry lines until the client is gone."""
-        conversation = self._conversation
+        conversation, stream = self._conversation, JsonStream()
         self._session.call_soon(conversation.begin)
         try:
-            while line := self._incoming.readline(_LONGEST):
-                if not line.endswith(b"\n") and len(line) >= _LONGEST:
-                    break
-                self._session.call_soon(lambda line=line: conversation.handle(line))  # type: ignore[misc]
+            while data := self._incoming.read1(_CHUNK):
+                for text in stream.feed(data):
+                    self._session.call_soon(lambda text=text: conversation.handle(text))  # type: ignore[misc]
         except (OSError, ValueError):
             pass  # it is gone
         self._session.call_soon(conversation.end)

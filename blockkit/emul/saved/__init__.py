@@ -1,2 +1,1 @@
-"""A machine as a file: its processor, devices and memory, what was written to disks that are thrown away, and what it
-asks of the others."""
+"""A machine as a file: its processor, devices and memory, and what it asks of its disks."""

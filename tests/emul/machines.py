@@ -1,18 +1,86 @@
-"""Machines for tests: one whose devices are few, and can be saved."""
+"""Machines for tests: a disk controller of one register, and devices that can be saved."""
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from blockkit.emul.config import MachineConfig
+from blockkit.emul import build
+from blockkit.emul.disk import Disk, Operation
+from blockkit.emul.registers import Register, RegisterBank
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    import pytest
 
-    from tests.emul.rom import Rom
+    from blockkit.emul.machine import Machine
+    from blockkit.emul.spaces import Device
+
+CONTROLLER = 0x600
+_OPERATIONS = {1: Operation.READ, 2: Operation.WRITE, 3: Operation.FLUSH, 4: Operation.DISCARD}
+#: Where in RAM sectors come from and go to.
+BUFFER = 0x6000
 
 
-def config(path: Path, rom: Rom, **more: Any) -> MachineConfig:
-    """Return the configuration of a machine that starts with a ROM."""
-    defaults: dict[str, Any] = {"memory": 2 << 20, "accelerator": "python", "firmware": rom.write(path / "guest.rom")}
-    return MachineConfig(**defaults | more)
+class Controller(RegisterBank):
+    """Moves a sector between the disk and RAM at 6000h when its command register is written."""
+
+    sector = Register(0)
+    command = Register(1, "w")
+    status = Register(1, "r")
+
+    name = "toy"
+
+    def __init__(self, machine: Machine, ram: memoryview, disk: Disk) -> None:
+        super().__init__()
+        self._machine, self._ram, self._disk = machine, ram, disk
+
+    @command.on_write
+    def _command(self, value: int) -> None:
+        operation = _OPERATIONS.get(value)
+        if operation is None:
+            return
+        self.status = 1
+        length = 0 if operation is Operation.FLUSH else 512
+        buffer = self._ram[BUFFER : BUFFER + length]
+        self._disk.submit(operation, self.sector * 512, length, [buffer], self._done)
+
+    def _done(self, well: bool) -> None:
+        self.status = 0 if well else 2
+
+    def save(self) -> dict[str, Any]:
+        return dict(self.values)
+
+    def load(self, saved: dict[str, Any]) -> None:
+        self.values = {name: int(saved[name]) for name in self.values}
+
+
+class Saver:
+    """Saves what a device keeps in plain attributes."""
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+
+    def save(self) -> dict[str, Any]:
+        plain = {name: value for name, value in vars(self._device).items() if isinstance(value, int | deque | None)}
+        return {name: list(value) if isinstance(value, deque) else value for name, value in plain.items()}
+
+    def load(self, saved: dict[str, Any]) -> None:
+        for name in self.save():
+            value = saved[name]
+            setattr(self._device, name, deque(value) if isinstance(value, list) else value)
+
+
+def install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give every machine a controller for its first disk, and devices that can be saved."""
+
+    def attach(built: build.Built) -> None:
+        pc = built.pc
+        devices: dict[str, Any] = {
+            name: Saver(device) for name, device in (("serial", pc.serial), ("pic", pc.pic.first))
+        }
+        if built.drives:
+            controller = devices["toy"] = Controller(pc, pc.ram, built.drives[0].disk)
+            pc.bus.ports.map(CONTROLLER, 2, controller)
+        monkeypatch.setattr(pc, "devices", lambda: devices, raising=False)
+
+    monkeypatch.setattr(build.Built, "_attach", attach)

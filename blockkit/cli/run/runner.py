@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final
 
@@ -10,6 +11,7 @@ import click
 
 from blockkit.cli.images import policy_named, warn
 from blockkit.cli.run.terminal import Keys, RawTerminal, stdio_backend
+from blockkit.cli.terminal import is_terminal
 from blockkit.emul.build import Built
 from blockkit.emul.config import MEMORY, DriveConfig, MachineConfig, parse_drive
 from blockkit.emul.monitor import human
@@ -21,6 +23,12 @@ from blockkit.frozen import Frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from blockkit.emul.observe.counts import AccessCounts
+
+#: Seconds between two tables, and rows of each.
+_EVERY: Final = 0.5
+_ROWS: Final = 20
 
 CODES: Final = {
     Outcome.POWER_OFF: 0,
@@ -156,7 +164,7 @@ class Around:
         self._session = session
         self._line = bytearray()
         self._keys: Keys | None = None
-        self._attach_observers(words, stack)
+        self._attach_observers(words, serial == "stdio" and sys.stdout.isatty(), stack)
         if words.monitor is not None:
             self._attach_monitor(words.monitor, stack)
         if words.gdb is not None:
@@ -178,12 +186,22 @@ class Around:
     def _stdio(self) -> Backend:
         return stdio_backend(self._keys)
 
-    def _attach_observers(self, words: Settings, stack: ExitStack) -> None:
+    def _attach_observers(self, words: Settings, at_terminal: bool, stack: ExitStack) -> None:
         if words.exits:
             from blockkit.emul.observe.counts import AccessCounts
 
             counts = self._session.accesses = AccessCounts(self._session)
             stack.callback(lambda: click.echo("\n".join(counts.table()), err=True))
+            stack.callback(counts.close)
+            if not at_terminal and is_terminal(sys.stderr):
+                self._session.pc.between.append(Live(counts).show)
+        if words.trace is not None:
+            from blockkit.emul.observe.output import open_output
+            from blockkit.emul.observe.tracer import Tracer
+
+            output = open_output(words.trace)
+            stack.callback(output.close)
+            stack.callback(Tracer(self._session, output).close)
 
     def _attach_monitor(self, where: str, stack: ExitStack) -> None:
         from blockkit.emul.monitor.server import Connection, MonitorServer
@@ -231,6 +249,24 @@ class Around:
     def _print(text: str) -> None:
         sys.stdout.write(text)
         sys.stdout.flush()
+
+
+class Live:
+    """Shows a table of accesses again and again.
+
+    Args:
+        counts: The accesses.
+    """
+
+    def __init__(self, counts: AccessCounts) -> None:
+        self._counts, self._next = counts, 0.0
+
+    def show(self) -> None:
+        """Show it, if the time has come."""
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + _EVERY
+            click.echo("\x1b[H\x1b[J" + "\n".join(self._counts.table(_ROWS)), err=True)
 
 
 def _appears(session: Session, text: str) -> Callable[[], bool]:

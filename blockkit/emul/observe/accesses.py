@@ -64,12 +64,14 @@ class AccessObserver:
     """
 
     def __init__(self, bus: Bus, before: Callable[[Access], None], after: Callable[[Access], None]) -> None:
-        self._bus, self._before, self._after = bus, before, after
+        self._before, self._after = before, after
+        self._were: list[tuple[AddressSpace, Callable[[int, int], int], Callable[[int, int, int], None]]] = []
         for space in (bus.ports, bus.memory):
             self._watch(space)
 
     def _watch(self, space: AddressSpace) -> None:
         find, read, write = space.find, space.read, space.write
+        self._were.append((space, read, write))
         before, after = self._before, self._after
         names: dict[tuple[object, int, bool], tuple[str, str]] = {}
 
@@ -100,7 +102,6 @@ class AccessObserver:
         space.read, space.write = observed_read, observed_write  # type: ignore[method-assign]
 
     def close(self) -> None:
-        """Look away."""
-        for space in (self._bus.ports, self._bus.memory):
-            for name in ("read", "write"):
-                space.__dict__.pop(name, None)
+        """Look away; of several observers, the last one first."""
+        for space, read, write in self._were:
+            space.read, space.write = read, write  # type: ignore[method-assign, assignment]

@@ -300,7 +300,10 @@ class Session:
             self.reach()
 
     def _wait(self, seconds: float | None) -> None:
-        """Wait until somebody asks for something."""
+        """Wait until somebody asks for something; before that, the others have their word."""
+        for each in self.pc.between:
+            if each != self._attend:
+                each()
         if not self._inbox:
             self._posted.wait(seconds)
 

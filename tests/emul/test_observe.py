@@ -116,7 +116,7 @@ def test_traces_are_files_of_three_kinds(vm: Machine, tmp_path: Path, name: str)
     elif name == "trace.jsonl":
         events = [Event(**json.loads(line)) for line in text.splitlines()]
         assert {event.layer for event in events} == {"register", "request", "node", "host", "done"}
-        assert {event.request for event in events} == {1, 2, 3, 4}
+        assert {event.request for event in events} == {0, 1, 2, 3, 4}
     else:
         found = json.loads(text)["traceEvents"]
         assert {each["ph"] for each in found} == {"M", "i", "b", "e", "X", "s", "f"}

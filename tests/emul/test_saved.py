@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 def worker() -> Rom:
     """Say something, copy sector after sector to the next one with changes, say more, and end with a checksum."""
-    rom = Rom().raw("31c08ed88ed0bc007c").say("begin\n").raw("bb0000b92000").label("next")  # BX = 0, CX = 32
+    rom = Rom().raw("31c08ed88ed0bc007c").say("begin\n").raw("bb0000b90c00").label("next")  # BX = 0, CX = 12
     rom.raw("ba000688d8ee42b001ee").label("busy").raw("eca801").jump("75", "busy")  # read sector BL
     rom.raw("a10060 01c3 fe060060".replace(" ", ""))  # MOV AX, [6000h]; ADD BX, AX; INC BYTE [6000h]
     rom.raw("4a88c8ee42b002ee").label("busy2").raw("eca801").jump("75", "busy2")  # write it as sector CL
@@ -39,7 +40,11 @@ def devices(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Path:
-    path = tmp_path / "disk.qcow2"
+    return make_disk(tmp_path)
+
+
+def make_disk(place: Path) -> Path:
+    path = place / "disk.qcow2"
     blockkit.create_image(path, "qcow2", 1 << 20)
     with blockkit.open_image(path, read_only=False) as node:
         node.write(0, random.Random(7).randbytes(1 << 16))
@@ -144,16 +149,29 @@ def test_requests_end_before_a_machine_is_saved(tmp_path: Path, disk: Path) -> N
         assert at < vm.now < at + 0.001
 
 
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved machine and its disk, which no test changes."""
+    place = tmp_path_factory.mktemp("sample")
+    make_disk(place)
+    with pytest.MonkeyPatch.context() as patch:
+        install(patch)
+        with Machine([place / "disk.qcow2"], **options(place)) as vm:
+            vm.expect("begin\n...")
+            vm.save(place / "saved")
+    return place
+
+
 @pytest.fixture
-def saved(tmp_path: Path, disk: Path) -> Path:
-    with Machine([disk], **options(tmp_path)) as vm:
-        vm.expect("begin\n...")
-        vm.save(tmp_path / "saved")
+def saved(tmp_path: Path, sample: Path) -> Path:
+    """A copy of it."""
+    for name in ("disk.qcow2", "saved"):
+        shutil.copy2(sample / name, tmp_path / name)
     return tmp_path / "saved"
 
 
-def load(tmp_path: Path, disk: Path) -> None:
-    Machine.load(tmp_path / "saved", [disk], **options(tmp_path)).close()
+def load(tmp_path: Path) -> None:
+    Machine.load(tmp_path / "saved", [tmp_path / "disk.qcow2"], **options(tmp_path)).close()
 
 
 def test_the_layout_is_what_the_schema_says(saved: Path) -> None:
@@ -169,7 +187,7 @@ def test_the_layout_is_what_the_schema_says(saved: Path) -> None:
     assert saved.stat().st_size < 200_000
 
 
-def test_every_damaged_byte_is_seen(saved: Path, tmp_path: Path, disk: Path) -> None:
+def test_every_damaged_byte_is_seen(saved: Path, tmp_path: Path) -> None:
     data = saved.read_bytes()
     rng = random.Random(3)
     places = [*range(HEADER_SIZE + SECTION_SIZE), *(rng.randrange(len(data)) for _ in range(60)), len(data) - 1]
@@ -180,14 +198,14 @@ def test_every_damaged_byte_is_seen(saved: Path, tmp_path: Path, disk: Path) -> 
             continue  # reserved
         saved.write_bytes(broken)
         with pytest.raises(BlockkitError, match="saved"):
-            load(tmp_path, disk)
+            load(tmp_path)
     for length in (0, 1, HEADER_SIZE, HEADER_SIZE + SECTION_SIZE, len(data) // 2, len(data) - 1):
         saved.write_bytes(data[:length])
         with pytest.raises(FormatError, match="saved"):
-            load(tmp_path, disk)
+            load(tmp_path)
     saved.write_bytes(data + b"x")
     with pytest.raises(FormatError, match="something comes after the end"):
-        load(tmp_path, disk)
+        load(tmp_path)
 
 
 def rewrite(saved: Path, change: Any) -> None:
@@ -249,12 +267,12 @@ def change_state(path: tuple[Any, ...], value: Any) -> Any:
         lambda found: found[-2].__setitem__(3, b'{"drive0": [7]}'),
     ],
 )
-def test_a_hostile_file_ends_in_one_line(saved: Path, tmp_path: Path, disk: Path, change: Any) -> None:
+def test_a_hostile_file_ends_in_one_line(saved: Path, tmp_path: Path, change: Any) -> None:
     rewrite(saved, lambda found: None)
-    load(tmp_path, disk)
+    load(tmp_path)
     rewrite(saved, change)
     with pytest.raises(BlockkitError) as raised:
-        load(tmp_path, disk)
+        load(tmp_path)
     assert "\n" not in str(raised.value)
 
 

@@ -176,7 +176,7 @@ class Around:
         terminal = stack.enter_context(RawTerminal()) if serial == "stdio" else None
         if terminal is not None and terminal.is_raw:
             call = session.call_soon
-            self._keys = Keys(lambda: call(session.quit), lambda: call(self._toggle), self._print)
+            self._keys = Keys(lambda: call(session.quit), self._toggle, self._print)
         backend = parse_backend(serial, self._stdio)
         if backend.place:
             say(f"serial port at {backend.place}")
@@ -223,6 +223,7 @@ class Around:
     # -- the monitor that shares the terminal with the guest -------------------------------------------------
 
     def _toggle(self) -> None:
+        # At once, in the thread that reads: what is typed next is for the other one.
         assert self._keys is not None
         if self._keys.monitor is None:
             call = self._session.call_soon

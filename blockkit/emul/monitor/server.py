@@ -63,7 +63,11 @@ class Connection:
                     self._session.call_soon(lambda text=text: conversation.handle(text))  # type: ignore[misc]
         except (OSError, ValueError):
             pass  # it is gone
-        self._session.call_soon(conversation.end)
+        self._session.call_soon(self._leave)
+
+    def _leave(self) -> None:
+        """Come after all that the client has said was answered."""
+        self._conversation.end()
         self.finish()
 
     def finish(self) -> None:

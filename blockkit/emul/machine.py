@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from blockkit.cpu.accelerator import Accelerator
 
 #: Nanoseconds that pass at most before somebody else gets a word in.
-_SLICE: Final = 10_000_000
+SLICE: Final = 10_000_000
 
 
 class End(enum.Enum):
@@ -86,6 +86,7 @@ class Machine:
         bus: What it sees.
 
     Attributes:
+        slice: Nanoseconds that pass at most before others have a word.
         between: Called, in order, between two slices: whoever wants a word while the machine runs.
         execute: Runs the processor for a budget.
         idle: Called with a time before which nothing happens; returns what time it is then.
@@ -98,6 +99,7 @@ class Machine:
         self.clock = Clock(lambda: self.cpu.executed, self.cpu.kick)
         self._end: End | None = None
         self.exit_code = 0
+        self.slice = SLICE
         self.between: list[Callable[[], None]] = []
         self.execute: Callable[[int], Stop] = self.cpu.run
         self.idle: Callable[[int], int] = lambda at: at
@@ -125,8 +127,8 @@ class Machine:
             if until is not None and now >= until:
                 return End.STOPPED
             limits = [at for at in (deadline, until) if at is not None]
-            left = min(limits) - now if limits else _SLICE
-            stop = self.execute(max(1, min(left, _SLICE)))
+            left = min(limits) - now if limits else self.slice
+            stop = self.execute(max(1, min(left, self.slice)))
             if self._end is not None:
                 return self._end
             if stop is Stop.SHUTDOWN:

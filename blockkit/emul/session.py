@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from blockkit.cpu import state
 from blockkit.cpu.accelerator import Stop
-from blockkit.emul.machine import End
+from blockkit.emul.machine import SLICE, End
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     Listener = Callable[[str, dict[str, Any]], None]
 
 _SECOND: Final = 1_000_000_000
+#: Virtual nanoseconds between two looks at what is waited for, and the same where an instruction takes long.
+_LOOK: Final = 1_000_000
+_LOOK_SLOWLY: Final = 100_000
 
 
 class Status(enum.Enum):
@@ -213,6 +216,8 @@ class Session:
         if self.outcome is not None:
             return self.outcome
         self._wanted, self._until = None, reached
+        is_slow = self.built.accelerator == "python"
+        self.pc.slice = _LOOK_SLOWLY if is_slow else SLICE if reached is None else _LOOK
         self._started = time.monotonic_ns() - self.pc.clock.now()
         timer: threading.Timer | None = None
         deadline = None if timeout is None else time.monotonic() + timeout

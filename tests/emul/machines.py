@@ -1,8 +1,7 @@
-"""Machines for tests: a disk controller of one register, and devices that can be saved."""
+"""Machines for tests: a disk controller of three registers."""
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from blockkit.emul import build
@@ -13,7 +12,6 @@ if TYPE_CHECKING:
     import pytest
 
     from blockkit.emul.machine import Machine
-    from blockkit.emul.spaces import Device
 
 CONTROLLER = 0x600
 _OPERATIONS = {1: Operation.READ, 2: Operation.WRITE, 3: Operation.FLUSH, 4: Operation.DISCARD}
@@ -54,33 +52,15 @@ class Controller(RegisterBank):
         self.values = {name: int(saved[name]) for name in self.values}
 
 
-class Saver:
-    """Saves what a device keeps in plain attributes."""
-
-    def __init__(self, device: Device) -> None:
-        self._device = device
-
-    def save(self) -> dict[str, Any]:
-        plain = {name: value for name, value in vars(self._device).items() if isinstance(value, int | deque | None)}
-        return {name: list(value) if isinstance(value, deque) else value for name, value in plain.items()}
-
-    def load(self, saved: dict[str, Any]) -> None:
-        for name in self.save():
-            value = saved[name]
-            setattr(self._device, name, deque(value) if isinstance(value, list) else value)
-
-
 def install(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give every machine a controller for its first disk, and devices that can be saved."""
 
     def attach(built: build.Built) -> None:
         pc = built.pc
-        devices: dict[str, Any] = {
-            name: Saver(device) for name, device in (("serial", pc.serial), ("pic", pc.pic.first))
-        }
         if built.drives:
-            controller = devices["toy"] = Controller(pc, pc.ram, built.drives[0].disk)
+            controller = Controller(pc, pc.ram, built.drives[0].disk)
             pc.bus.ports.map(CONTROLLER, 2, controller)
-        monkeypatch.setattr(pc, "devices", lambda: devices, raising=False)
+            devices = {"toy": controller, **pc.devices()}
+            monkeypatch.setattr(pc, "devices", lambda: devices, raising=False)
 
     monkeypatch.setattr(build.Built, "_attach", attach)

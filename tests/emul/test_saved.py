@@ -280,3 +280,45 @@ def test_saving_fails_as_a_whole(tmp_path: Path, disk: Path) -> None:
     with Machine([disk], **options(tmp_path)) as vm, pytest.raises(BlockkitError, match="no such file"):
         vm.save(tmp_path / "gone" / "saved")
     assert not list(tmp_path.glob("*.part"))
+
+
+def ticker() -> Rom:
+    """Count ticks of the timer and of the real-time clock, each by its own interrupt, and print them as letters."""
+    from tests.emul.rom import SEGMENT
+
+    segment = SEGMENT.to_bytes(2, "little").hex()
+    rom = Rom().raw("31c08ed88ed0bc007cbb4161")  # BL = 'A', BH = 'a'
+    places = []
+    for vector in (0x08, 0x70):
+        rom.raw(f"c706{(4 * vector).to_bytes(2, 'little').hex()}")
+        places.append(len(rom.code))
+        rom.raw(f"0000c706{(4 * vector + 2).to_bytes(2, 'little').hex()}{segment}")
+    for port, value in (
+        *((0x20, 0x11), (0x21, 0x08), (0x21, 0x04), (0x21, 0x01), (0x21, 0xFA)),
+        *((0xA0, 0x11), (0xA1, 0x70), (0xA1, 0x02), (0xA1, 0x01), (0xA1, 0xFE)),
+        *((0x43, 0x34), (0x40, 0x00), (0x40, 0x10), (0x70, 0x0A), (0x71, 0x28), (0x70, 0x0B), (0x71, 0x42)),
+    ):
+        rom.out(port, value)
+    rom.raw("fb").label("sleep").raw("f480fb5a").jump("75", "sleep").exit(0)
+    rom.code[places[0] : places[0] + 2] = len(rom.code).to_bytes(2, "little")
+    rom.raw("baf80388d8ee43").out(0x20, 0x20).raw("cf")
+    rom.code[places[1] : places[1] + 2] = len(rom.code).to_bytes(2, "little")
+    rom.raw("baf80388f8eefec7").out(0x70, 0x0C).raw("42ec").out(0xA0, 0x20).out(0x20, 0x20).raw("cf")
+    return rom
+
+
+def test_timers_and_interrupts_go_on(tmp_path: Path) -> None:
+    given = options(tmp_path, firmware=ticker().write(tmp_path / "ticker.rom"))
+    with Machine(**given) as vm:
+        assert vm.wait(within=1) is Outcome.EXIT
+        whole, end = vm.serial_text, (vm.now, vm.state_hash())
+    # The timer at once and every 3.43 ms, the clock every 3.91 ms.
+    assert whole.startswith("ABaCbDcEd")
+    for at in (0.0001, 0.0123, 0.0400001, 0.07):
+        with Machine(**given) as vm:
+            vm.run_until(at)
+            vm.save(tmp_path / "saved")
+            begun = vm.serial_text
+        with Machine.load(tmp_path / "saved", **given) as vm:
+            assert vm.wait(within=1) is Outcome.EXIT
+            assert (begun + vm.serial_text, (vm.now, vm.state_hash())) == (whole, end)

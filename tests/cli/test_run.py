@@ -304,6 +304,27 @@ def test_a_signal_leaves_the_terminal_as_it_was(started: Callable, number: signa
 
 def test_keys_may_come_one_by_one() -> None:
     done: list[str] = []
-    keys = Keys(lambda: done.append("quit"), lambda: done.append("toggle"), lambda text: done.append("help"))
-    assert b"".join(keys(bytes([byte])) for byte in b"a\x01\x01b\x01xc\x01cd\x01he\x01z") == b"a\x01bcde"
-    assert done == ["quit", "toggle", "help"]
+    calls = [lambda word=word: done.append(word) for word in ("quit", "toggle", "screen")]
+    keys = Keys(*calls, lambda text: done.append("help"))
+    assert b"".join(keys(bytes([byte])) for byte in b"a\x01\x01b\x01xc\x01cd\x01h\x01se\x01z") == b"a\x01bcde"
+    assert done == ["quit", "toggle", "help", "screen"]
+
+
+def test_the_screen_is_drawn_when_it_changes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    from types import SimpleNamespace
+
+    from blockkit.cli.run import display
+
+    vga = SimpleNamespace(text=lambda: ["one  ", "\x1b[2Jtwo"])
+    session: Any = SimpleNamespace(pc=SimpleNamespace(vga=vga, between=[]))
+    display.Display(session).close()
+    assert capsys.readouterr().out == "one\n [2Jtwo\n"
+    monkeypatch.setattr(display, "is_terminal", lambda stream: True)
+    shown = display.Display(session)
+    [draw] = session.pc.between
+    draw()
+    draw()
+    assert capsys.readouterr().out == "\x1b[Hone\x1b[K\r\n [2Jtwo\x1b[J"
+    shown.close()
+    assert capsys.readouterr().out == "\r\n"
+    assert not session.pc.between

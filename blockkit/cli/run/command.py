@@ -123,9 +123,8 @@ class RunCommand(ImageCommand):
 @option(
     "--vga",
     type=click.Choice(("none", "text")),
-    default="none",
-    show_default=True,
-    help="Show a text screen in the terminal.",
+    help="Whether there is a screen; shown in the terminal if it is asked for and the serial port is elsewhere."
+    "  [default: text, but none with --kernel]",
 )
 @option(
     "--clock",

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from blockkit.cli.images import policy_named, warn
+from blockkit.cli.run.display import Display
 from blockkit.cli.run.terminal import Keys, RawTerminal, stdio_backend
 from blockkit.cli.terminal import is_terminal
 from blockkit.emul.build import Built
 from blockkit.emul.config import MEMORY, DriveConfig, MachineConfig, parse_drive
 from blockkit.emul.monitor import human
+from blockkit.emul.screen import screen_text
 from blockkit.emul.serial.backends import Backend, parse_backend
 from blockkit.emul.serial.console import Console
 from blockkit.emul.session import Outcome, Session
@@ -60,7 +62,7 @@ class Settings(Frozen):
     force_load: bool
     memory: int | None
     accel: str
-    vga: str
+    vga: str | None
     clock: str | None
     seed: int
     realtime: bool | None
@@ -98,7 +100,7 @@ def configure(words: Settings, at_terminal: bool) -> MachineConfig:
         initrd=words.initrd,
         append=words.append,
         firmware=words.bios,
-        vga="text" if words.vga == "text" else "none",
+        vga="none" if words.vga == "none" or (words.vga is None and words.kernel is not None) else "text",
         realtime=at_terminal if words.realtime is None else words.realtime,
         seed=words.seed,
         reboot=words.reboot,
@@ -176,12 +178,14 @@ class Around:
         terminal = stack.enter_context(RawTerminal()) if serial == "stdio" else None
         if terminal is not None and terminal.is_raw:
             call = session.call_soon
-            self._keys = Keys(lambda: call(session.quit), self._toggle, self._print)
+            self._keys = Keys(lambda: call(session.quit), self._toggle, lambda: call(self._show_screen), self._print)
         backend = parse_backend(serial, self._stdio)
         if backend.place:
             say(f"serial port at {backend.place}")
         console = Console(session, backend)
         stack.callback(console.close)
+        if words.vga == "text" and serial != "stdio":
+            stack.callback(Display(session).close)
 
     def _stdio(self) -> Backend:
         return stdio_backend(self._keys)
@@ -245,6 +249,10 @@ class Around:
             elif byte >= 0x20 and len(self._line) < 1000:
                 self._line.append(byte)
                 self._print(chr(byte))
+
+    def _show_screen(self) -> None:
+        text = screen_text(self._session.pc)
+        self._print("\r\n" + (text.replace("\n", "\r\n") if text else "there is no screen") + "\r\n")
 
     @staticmethod
     def _print(text: str) -> None:

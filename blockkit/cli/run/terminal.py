@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 ESCAPE: Final = 0x01
 HELP: Final = (
-    "\r\nCtrl-A h  this help\r\nCtrl-A x  quit\r\nCtrl-A c  monitor or guest\r\nCtrl-A Ctrl-A  Ctrl-A for the guest\r\n"
+    "\r\nCtrl-A h  this help\r\nCtrl-A x  quit\r\nCtrl-A c  monitor or guest\r\nCtrl-A s  show the screen\r\n"
+    "Ctrl-A Ctrl-A  Ctrl-A for the guest\r\n"
 )
 
 
@@ -26,14 +27,21 @@ class Keys:
     Args:
         quit_: Called for x.
         toggle: Called for c.
+        screen: Called for s.
         show: Prints a text, for h.
 
     Attributes:
         monitor: Takes what is typed while the monitor has the terminal; None while the guest has it.
     """
 
-    def __init__(self, quit_: Callable[[], None], toggle: Callable[[], None], show: Callable[[str], None]) -> None:
-        self._quit, self._toggle, self._show = quit_, toggle, show
+    def __init__(
+        self,
+        quit_: Callable[[], None],
+        toggle: Callable[[], None],
+        screen: Callable[[], None],
+        show: Callable[[str], None],
+    ) -> None:
+        self._quit, self._toggle, self._screen, self._show = quit_, toggle, screen, show
         self._escaped = False
         self.monitor: Callable[[bytes], None] | None = None
 
@@ -67,6 +75,8 @@ class Keys:
             self._quit()
         elif byte in b"cC":
             self._toggle()
+        elif byte in b"sS":
+            self._screen()
         elif byte in b"hH?":
             self._show(HELP)
 

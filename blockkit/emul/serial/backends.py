@@ -37,7 +37,9 @@ class Backend:
 
     interactive = False
     place = ""
-    ready: Callable[[], bool] = staticmethod(lambda: True)
+
+    def __init__(self) -> None:
+        self.ready: Callable[[], bool] = lambda: True
 
     def start(self, receive: Receive) -> None:
         """Begin to hand on what comes in."""
@@ -53,6 +55,7 @@ class FileBackend(Backend):
     """A file that is written anew."""
 
     def __init__(self, path: str) -> None:
+        super().__init__()
         try:
             self._file = open(path, "wb", buffering=0)  # noqa: SIM115 - closed by close
         except OSError as error:
@@ -80,6 +83,7 @@ class StreamBackend(Backend):
     interactive = True
 
     def __init__(self, input_: int, output: int, filter_: Callable[[bytes], bytes] = lambda data: data) -> None:
+        super().__init__()
         self._input, self._output, self._filter = input_, output, filter_
         self._wake = os.pipe()
         self._thread: threading.Thread | None = None
@@ -159,6 +163,7 @@ class UnixBackend(Backend):
     interactive = True
 
     def __init__(self, path: str, server: bool) -> None:
+        super().__init__()
         self._path, self._server = path, server
         self._socket = socket.socket(socket.AF_UNIX)
         self._peer: socket.socket | None = None

@@ -1,4 +1,7 @@
-"""Every access of the guest to a register, seen where the processor leaves for a device."""
+"""Every access of the guest to a register of a device, seen where the processor leaves for it.
+
+Where no device is, nothing is seen: a processor need not leave for that.
+"""
 
 from __future__ import annotations
 
@@ -75,10 +78,7 @@ class AccessObserver:
         before, after = self._before, self._after
         names: dict[tuple[object, int, bool], tuple[str, str]] = {}
 
-        def describe(address: int, size: int, value: int, is_write: bool) -> Access:
-            window = find(address)
-            if window is None:
-                return Access("nothing", space.name, address, 0, f"{address:x}", is_write, size, value)
+        def describe(window: Window, address: int, size: int, value: int, is_write: bool) -> Access:
             offset = address - window.base
             key = (window.device, offset, is_write)
             found = names.get(key)
@@ -87,14 +87,21 @@ class AccessObserver:
             return Access(found[0], space.name, address, offset, found[1], is_write, size, value)
 
         def observed_read(address: int, size: int) -> int:
-            access = describe(address, size, 0, False)
+            window = find(address)
+            if window is None:
+                return read(address, size)
+            access = describe(window, address, size, 0, False)
             before(access)
             value = read(address, size)
             after(access._replace(value=value))
             return value
 
         def observed_write(address: int, size: int, value: int) -> None:
-            access = describe(address, size, value, True)
+            window = find(address)
+            if window is None:
+                write(address, size, value)
+                return
+            access = describe(window, address, size, value, True)
             before(access)
             write(address, size, value)
             after(access)

@@ -227,3 +227,52 @@ def test_ctrl_c_stops_a_guest_that_runs(tmp_path: Path) -> None:
             peer.sendall(frame("k"))
             thread.join(10)
         assert not thread.is_alive()
+
+
+@pytest.mark.interop("gdb")
+def test_gdb_itself_in_64_bit_mode(vm: Machine) -> None:
+    pc = vm.session.pc
+    for at, value in ((0x1000, 0x2003), (0x2000, 0x83)):  # one page of 1 GiB
+        pc.ram[at : at + 8] = value.to_bytes(8, "little")
+    pc.ram[0x8000:0x8008] = bytes.fromhex("48ffc048ffc3ebf8")  # INC RAX; INC RBX; JMP 8000h
+    slots = pc.cpu.get_state()
+    slots[state.CR0] = state.CR0_PE | state.CR0_PG | state.CR0_ET
+    slots[state.CR3], slots[state.CR4] = 0x1000, state.CR4_PAE
+    slots[state.EFER] = state.EFER_LME | state.EFER_LMA
+    slots[state.SEGMENT_BASES + state.CS], slots[state.RIP] = 0, 0x8000
+    slots[state.SEGMENT_ATTRIBUTES + state.CS] = 0xA09B
+    slots[state.SEGMENT_BASES + state.FS] = 0xFFFF_8880_0000_1000
+    slots[state.RAX], slots[state.REGISTERS.index("r12")] = 0xFFFF_FFFF_8100_0000, 12
+    slots[state.XMM + 2 * 15] = 15
+    pc.cpu.set_state(slots)
+    place = vm.serve_gdb("0")
+    thread = threading.Thread(target=vm.wait, daemon=True)
+    thread.start()
+    commands = [
+        "set confirm off",
+        f"target remote {place}",
+        "show architecture",
+        "break *0x8003",
+        "continue",
+        'printf "rip %lx rax %lx r12 %ld\\n", $rip, $rax, $r12',
+        'printf "fs %lx xmm %d\\n", $fs_base, $xmm15.v4_int32[0]',
+        "x/2i $pc",
+        "kill",
+    ]
+    words = [word for command in commands for word in ("-ex", command)]
+    done = subprocess.run(
+        ["gdb", "-q", "-nx", "-batch", *words], capture_output=True, text=True, timeout=60, check=False
+    )
+    said = done.stdout + done.stderr
+    for expected in (
+        "i386:x86-64",
+        "Breakpoint 1, 0x0000000000008003",
+        "rip 8003 rax ffffffff81000001 r12 12",
+        "fs ffff888000001000 xmm 15",
+        "inc    %rbx",
+        "jmp    0x8000",
+    ):
+        assert expected in said, said
+    assert "warning: while parsing" not in said
+    thread.join(10)
+    assert not thread.is_alive()

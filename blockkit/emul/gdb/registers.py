@@ -32,6 +32,12 @@ _X87: Final = {
     "fop": state.FOP,
 }
 
+#: The ways to look at 16 bytes: name, GDB's name of the type, how many.
+_VECTORS: Final = (
+    *(("v4_float", "ieee_single", 4), ("v2_double", "ieee_double", 2), ("v16_int8", "int8", 16)),
+    *(("v8_int16", "int16", 8), ("v4_int32", "int32", 4), ("v2_int64", "int64", 2)),
+)
+
 
 class Register(NamedTuple):
     """One of GDB's registers.
@@ -65,11 +71,11 @@ def _list(is_64: bool) -> Iterator[Register]:
     for name in _X87:
         yield Register(name, 32, "int", core)
     for number in range(16 if is_64 else 8):
-        yield Register(f"xmm{number}", 128, "uint128", sse)
+        yield Register(f"xmm{number}", 128, "vec128", sse)
     yield Register("mxcsr", 32, "int32", sse)
     if is_64:
         for name in ("fs_base", "gs_base"):
-            yield Register(name, 64, "long", "org.gnu.gdb.i386.segments")
+            yield Register(name, 64, "int64", "org.gnu.gdb.i386.segments")
 
 
 #: By whether the processor is in 64-bit mode.
@@ -87,8 +93,19 @@ def description(is_64: bool) -> str:
                 lines.append("</feature>")
             feature = each.feature
             lines.append(f'<feature name="{feature}">')
+            if feature.endswith(".sse"):
+                lines.extend(_vectors())
         lines.append(f'<reg name="{each.name}" bitsize="{each.bits}" type="{each.type}" regnum="{number}"/>')
     return "\n".join((*lines, "</feature>", "</target>"))
+
+
+def _vectors() -> Iterator[str]:
+    for name, kind, count in _VECTORS:
+        yield f'<vector id="{name}_type" type="{kind}" count="{count}"/>'
+    yield '<union id="vec128">'
+    for name, *_ in _VECTORS:
+        yield f'<field name="{name}" type="{name}_type"/>'
+    yield '<field name="uint128" type="uint128"/></union>'
 
 
 def read(slots: list[int], register: Register) -> int:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from blockkit.block.node import Node as Node
     from blockkit.block.node import Preallocation as Preallocation
     from blockkit.block.policy import ImplicitPolicy as ImplicitPolicy
+    from blockkit.emul.guest import Machine as Machine
     from blockkit.errors import BlockkitError as BlockkitError
     from blockkit.errors import FormatError as FormatError
     from blockkit.errors import ImageError as ImageError
@@ -44,6 +45,7 @@ _PUBLIC = {
     "ImplicitPolicy": "blockkit.block.policy",
     "Kind": "blockkit.block.node",
     "Limits": "blockkit.block.node",
+    "Machine": "blockkit.emul.guest",
     "Node": "blockkit.block.node",
     "NodeError": "blockkit.errors",
     "NodeFile": "blockkit.block.fileobj",
@@ -63,6 +65,7 @@ __all__ = [
     "ImplicitPolicy",
     "Kind",
     "Limits",
+    "Machine",
     "Node",
     "NodeError",
     "NodeFile",

@@ -183,6 +183,14 @@ class EmulationError(BlockkitError):
     exit_code = 4
 
 
+class GuestTimeoutError(EmulationError):
+    """What was waited for did not come in time."""
+
+
+class GuestEndedError(EmulationError):
+    """What was waited for can no longer come: the machine does not run any more."""
+
+
 def from_os_error(error: OSError, where: str) -> NodeError:
     """Translate ``error`` from the operating system into the tree above."""
     number = error.errno or errno.EIO

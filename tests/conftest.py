@@ -27,6 +27,7 @@ PACKAGES = {
     "qemu-img": "qemu-utils",
     "qemu-io": "qemu-utils",
     "qemu-nbd": "qemu-utils",
+    "gdb": "gdb",
     "qemu-system-x86_64": "qemu-system-x86",
     "mdir": "mtools",
     "mcopy": "mtools",

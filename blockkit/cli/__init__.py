@@ -21,7 +21,7 @@ def main() -> int:
 
     delay_imports()
     try:
-        from blockkit.cli.run import run
+        from blockkit.cli.running import run
 
         code = run()
     except KeyboardInterrupt:

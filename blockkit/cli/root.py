@@ -12,6 +12,7 @@ from blockkit.cli.command import Lazy, LazyGroup, option
 PROGRAM: Final = "blockkit"
 
 COMMANDS: Final = {
+    "run": Lazy("blockkit.cli.run.command:command", "Start a PC with disk images of any kind."),
     "img": Lazy("blockkit.cli.img:group", "Make, convert, examine and check disk images."),
     "completion": Lazy("blockkit.cli.completion:command", "Print a script that completes commands in a shell."),
 }

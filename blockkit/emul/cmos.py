@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+
+from blockkit.emul.fields import load_fields, save_fields
 
 if TYPE_CHECKING:
     from blockkit.emul.clock import Clock, Timer
@@ -96,6 +98,21 @@ class Cmos:
             self._bytes[self._index] = value & 0xFF
             if self._index in (_A, _B):
                 self._schedule()
+
+    def save(self) -> dict[str, Any]:
+        """Return what it holds."""
+        start = self._start.isoformat()
+        return {**save_fields(self, ("_index", "_causes")), "bytes": self._bytes.hex(), "start": start}
+
+    def load(self, saved: dict[str, Any]) -> None:
+        """Hold what was saved; the time is what it was then."""
+        load_fields(self, ("_index", "_causes"), saved)
+        data, start = bytes.fromhex(saved["bytes"]), datetime.fromisoformat(saved["start"])
+        if len(data) != len(self._bytes) or not 0 <= self._index < len(data) or start.tzinfo is None:
+            raise ValueError("its memory is impossible")
+        self._bytes[:], self._start = data, start.astimezone(UTC)
+        self._line.set(bool(self._causes & _C_ANY))
+        self._schedule()
 
     def _schedule(self) -> None:
         """Come back when the next interrupt is due."""

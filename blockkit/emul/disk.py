@@ -99,8 +99,10 @@ class Disk:
         stop: Called when the machine has to stop because of an error.
 
     Attributes:
+        pending: Requests that have not ended; those that failed are among them.
         failures: Requests that failed and are done again by :meth:`resume`.
         observe: Called with each request before it is done.
+        observe_end: Called with each request, and whether it went well, when the guest learns of its end.
     """
 
     def __init__(
@@ -117,9 +119,10 @@ class Disk:
     ) -> None:
         self.node, self.read_only, self.serial, self.write_through = node, read_only, serial, write_through
         self._clock, self._latency, self._on_error, self._stop = clock, latency, on_error, stop
-        self._count = self._end = 0
+        self._count = self._end = self.pending = 0
         self.failures: list[Request] = []
         self.observe: Callable[[Request], None] = lambda _: None
+        self.observe_end: Callable[[Request, bool], None] = lambda *_: None
 
     @property
     def sectors(self) -> int:
@@ -142,6 +145,7 @@ class Disk:
         What a READ fills is filled before ``done`` is called.
         """
         self._count += 1
+        self.pending += 1
         self._begin(Request(self._count, operation, offset, length, buffers, unmap, done))
 
     def _begin(self, request: Request) -> None:
@@ -158,7 +162,12 @@ class Disk:
                 self._stop()
                 return
             well = self._on_error is OnError.IGNORE
-        self._clock.call_at(self._clock.now() + self._takes(request), lambda: request.done(well))
+        self._clock.call_at(self._clock.now() + self._takes(request), lambda: self._finish(request, well))
+
+    def _finish(self, request: Request, well: bool) -> None:
+        self.pending -= 1
+        self.observe_end(request, well)
+        request.done(well)
 
     def resume(self) -> None:
         """Do again what failed and stopped the machine."""

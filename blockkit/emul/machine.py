@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from blockkit.cpu.accelerator import Accelerator
 
 #: Nanoseconds that pass at most before somebody else gets a word in.
-_SLICE: Final = 10_000_000
+SLICE: Final = 10_000_000
 
 
 class End(enum.Enum):
@@ -84,6 +84,12 @@ class Machine:
     Args:
         accelerator: What runs the processor.
         bus: What it sees.
+
+    Attributes:
+        slice: Nanoseconds that pass at most before others have a word.
+        between: Called, in order, between two slices: whoever wants a word while the machine runs.
+        execute: Runs the processor for a budget.
+        idle: Called with a time before which nothing happens; returns what time it is then.
     """
 
     def __init__(self, accelerator: Accelerator, bus: Bus) -> None:
@@ -93,6 +99,10 @@ class Machine:
         self.clock = Clock(lambda: self.cpu.executed, self.cpu.kick)
         self._end: End | None = None
         self.exit_code = 0
+        self.slice = SLICE
+        self.between: list[Callable[[], None]] = []
+        self.execute: Callable[[int], Stop] = self.cpu.run
+        self.idle: Callable[[int], int] = lambda at: at
 
     def stop(self, why: End, exit_code: int = 0) -> None:
         """Stop as soon as the instruction that runs is done."""
@@ -107,24 +117,27 @@ class Machine:
         """
         cpu, clock = self.cpu, self.clock
         self._end = None
-        while self._end is None:
+        while True:
             clock.fire()
+            for each in self.between:
+                each()
+            if self._end is not None:
+                return self._end
             now, deadline = clock.now(), clock.deadline()
             if until is not None and now >= until:
                 return End.STOPPED
             limits = [at for at in (deadline, until) if at is not None]
-            left = min(limits) - now if limits else _SLICE
-            stop = cpu.run(max(1, min(left, _SLICE)))
+            left = min(limits) - now if limits else self.slice
+            stop = self.execute(max(1, min(left, self.slice)))
             if self._end is not None:
-                break
+                return self._end
             if stop is Stop.SHUTDOWN:
                 return End.SHUTDOWN
             if stop is Stop.HALTED:
                 limits = [at for at in (clock.deadline(), until) if at is not None]
                 if not limits:
                     return End.IDLE
-                cpu.skip(max(0, min(limits) - clock.now()))
-        return self._end
+                cpu.skip(max(0, self.idle(min(limits)) - clock.now()))
 
 
 def new_memory(size: int) -> memoryview:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from blockkit.cpu.accelerator import Accelerator
+    from blockkit.emul.saved.machine import Savable
 
 
 class Pc(Machine):
@@ -51,8 +52,10 @@ class Pc(Machine):
 
         pit = Pit(clock, self.pic.line(0))
         ports.map(0x40, 4, pit)
-        ports.map(0x61, 1, Port61(pit))
-        ports.map(0x70, 2, Cmos(clock, self.pic.line(8), start, memory))
+        port61 = Port61(pit)
+        ports.map(0x61, 1, port61)
+        cmos = Cmos(clock, self.pic.line(8), start, memory)
+        ports.map(0x70, 2, cmos)
 
         self.serial = Uart(self.pic.line(4), serial)
         ports.map(0x3F8, 8, self.serial)
@@ -60,3 +63,16 @@ class Pc(Machine):
         ports.map(0x80, 1, Ports())
         ports.map(0x501, 1, Ports(write=lambda _, __, value: self.stop(End.EXIT, value << 1 | 1)))
         ports.map(0xCF9, 1, Ports(write=lambda *_: self.stop(End.RESET)))
+
+        # In the order in which they are brought back: what drives a line, before whoever listens.
+        self._devices: dict[str, Savable] = {
+            "pit": pit,
+            "port61": port61,
+            "cmos": cmos,
+            "serial": self.serial,
+            "pic": self.pic,
+        }
+
+    def devices(self) -> dict[str, Savable]:
+        """Return what is to be saved beside the processor and RAM, by name."""
+        return self._devices

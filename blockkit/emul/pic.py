@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from blockkit.emul.fields import load_fields, save_fields
 from blockkit.emul.lines import Line
 
 if TYPE_CHECKING:
@@ -18,6 +19,10 @@ _ICW1_NEED_4, _ICW1_SINGLE, _ICW1_LEVEL = 0x01, 0x02, 0x08
 _ICW4_AUTO_END: Final = 0x02
 _OCW3_POLL, _OCW3_READ_ISR, _OCW3_READ = 0x04, 0x01, 0x02
 _OCW3_MASK_MODE, _OCW3_SET_MASK_MODE = 0x40, 0x20
+_SAVED: Final = (
+    *("levels", "level_triggered", "_request", "_service", "_mask", "_base", "_lowest", "_expects", "_single"),
+    *("_needs_4", "_auto_end", "_rotate", "_reads_service", "_polls", "_special"),
+)
 
 
 class Pic:
@@ -168,6 +173,15 @@ class Pic:
         elif command == 6:
             self._lowest = number
 
+    def save(self) -> dict[str, Any]:
+        """Return what it holds."""
+        return save_fields(self, _SAVED)
+
+    def load(self, saved: dict[str, Any]) -> None:
+        """Hold what was saved."""
+        load_fields(self, _SAVED, saved)
+        self._update()
+
 
 class PicPair:
     """Both, the second one behind input 2 of the first.
@@ -206,3 +220,13 @@ class PicPair:
         for pic in (self.first, self.second):
             pic.reset()
             pic.level_triggered = 0
+
+    def save(self) -> dict[str, Any]:
+        """Return what both hold."""
+        return {"first": self.first.save(), "second": self.second.save()}
+
+    def load(self, saved: dict[str, Any]) -> None:
+        """Hold what was saved; after the devices that drive the inputs."""
+        # The second one drives an input of the first.
+        self.second.load(saved["second"])
+        self.first.load(saved["first"])

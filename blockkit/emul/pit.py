@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+
+from blockkit.emul.fields import load_fields, save_fields
 
 if TYPE_CHECKING:
     from blockkit.emul.clock import Clock, Timer
@@ -13,6 +15,7 @@ FREQUENCY: Final = 1_193_182
 _SECOND: Final = 1_000_000_000
 _LATCH, _LOW, _HIGH, _BOTH = range(4)
 _READ_BACK: Final = 3
+_SAVED: Final = ("gate", "mode", "_access", "_count", "_bcd", "_start?", "_low?", "_reads_high", "_latched")
 
 
 class Counter:
@@ -149,6 +152,17 @@ class Counter:
         at = -(-(self._start + after) * _SECOND // FREQUENCY)
         self._timer = self._clock.call_at(at, self._schedule)
 
+    def save(self) -> dict[str, Any]:
+        """Return what it holds."""
+        return save_fields(self, _SAVED)
+
+    def load(self, saved: dict[str, Any]) -> None:
+        """Hold what was saved; the time is what it was then."""
+        load_fields(self, _SAVED, saved)
+        if not 1 <= self._count <= 0x10000:
+            raise ValueError("_count: is impossible")
+        self._schedule()
+
 
 class Pit:
     """All three counters, and their control register.
@@ -184,6 +198,15 @@ class Pit:
         else:
             self.counters[number].program(access, value >> 1 & 7, bool(value & 1))
 
+    def save(self) -> dict[str, Any]:
+        """Return what the counters hold."""
+        return {str(number): counter.save() for number, counter in enumerate(self.counters)}
+
+    def load(self, saved: dict[str, Any]) -> None:
+        """Hold what was saved."""
+        for number, counter in enumerate(self.counters):
+            counter.load(saved[str(number)])
+
 
 class Port61:
     """The gate of the third counter and the speaker, the counter's output, and the refresh bit that toggles."""
@@ -200,3 +223,11 @@ class Port61:
         """Write its two writable bits, and those that are kept."""
         self._kept = value & 0x0F
         self._counter.set_gate(bool(value & 1))
+
+    def save(self) -> dict[str, Any]:
+        """Return what it holds."""
+        return save_fields(self, ("_kept", "_toggle"))
+
+    def load(self, saved: dict[str, Any]) -> None:
+        """Hold what was saved."""
+        load_fields(self, ("_kept", "_toggle"), saved)

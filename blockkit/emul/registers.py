@@ -108,6 +108,11 @@ class RegisterBank:
         self.values: dict[str, int] = {}
         self.reset()
 
+    def register_at(self, offset: int, is_write: bool) -> str:
+        """Return the name of the register that an access at ``offset`` meets; nothing where there is none."""
+        row = (self._for_writing if is_write else self._for_reading).get(offset)
+        return row.name if row is not None else ""
+
     def reset(self) -> None:
         """Make every register hold what it does after reset."""
         for row in (*self._for_reading.values(), *self._for_writing.values()):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+
+from blockkit.emul.fields import load_fields, save_fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,6 +20,10 @@ _LSR_DATA, _LSR_OVERRUN, _LSR_EMPTY, _LSR_IDLE = 1, 2, 0x20, 0x40
 _MSR_CTS, _MSR_DSR, _MSR_RI, _MSR_DCD = 0x10, 0x20, 0x40, 0x80
 _IIR_NONE, _IIR_MODEM, _IIR_EMPTY, _IIR_DATA, _IIR_LINE, _IIR_TIMEOUT = 1, 0, 2, 4, 6, 0xC
 _FIFO: Final = 16
+_SAVED: Final = (
+    *("_waiting", "_ier", "_lcr", "_mcr", "_scratch", "_fcr", "_divisor", "_received", "_overrun", "_empty_pending"),
+    "_deltas",
+)
 
 
 class Uart:
@@ -42,10 +48,24 @@ class Uart:
         self._deltas = 0
         self._update()
 
+    def save(self) -> dict[str, Any]:
+        """Return what it holds."""
+        return save_fields(self, _SAVED)
+
+    def load(self, saved: dict[str, Any]) -> None:
+        """Hold what was saved."""
+        load_fields(self, _SAVED, saved)
+        self._update()
+
     def receive(self, data: bytes) -> None:
         """Take bytes from the other side, which wait until there is room."""
         self._waiting.extend(data)
         self._fill()
+
+    @property
+    def backlog(self) -> int:
+        """Bytes from the other side for which there is no room yet."""
+        return len(self._waiting)
 
     def _fill(self) -> None:
         room = _FIFO if self._fcr & 1 else 1

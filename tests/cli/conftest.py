@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from blockkit.cli.run import run
+from blockkit.cli.running import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,281 +1,330 @@
-"""How commands end: exit codes, one line on standard error, never a traceback."""
+"""``blockkit run``: what it is told, where the serial port leads, keys at a terminal, exit codes."""
 
 from __future__ import annotations
 
+import json
 import os
+import select
 import signal
+import socket
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+import termios
+import time
+from typing import TYPE_CHECKING, Any
 
 import click
 import pytest
 
-from blockkit import create_image
-from blockkit.cli.img import COMMANDS, group
 from blockkit.cli.root import root
-from blockkit.cli.run import run
+from blockkit.cli.run.command import EXITS, GROUPS, command
+from blockkit.cli.run.runner import CODES
+from blockkit.cli.run.terminal import Keys
+from blockkit.emul.config import DriveConfig, parse_drive
+from blockkit.emul.session import Outcome
+from blockkit.errors import OptionError
+from tests.emul.rom import Rom, echo, sleeper
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
-@pytest.mark.parametrize("words", [("--version",), ("-V",)])
-def test_the_version_is_told(words: tuple[str, ...], cli: Callable) -> None:
-    result = cli(*words)
+@pytest.fixture
+def run(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run a ROM to its end."""
+
+    def start(rom: Rom, *words: str, typed: str = "") -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*program(tmp_path, rom), *words], input=typed, capture_output=True, text=True, timeout=60, check=False
+        )
+
+    return start
+
+
+def program(tmp_path: Path, rom: Rom) -> list[str]:
+    path = rom.write(tmp_path / "guest.rom")
+    return [sys.executable, "-m", "blockkit", "run", "-m", "2M", "--accel", "python", "--bios", path]
+
+
+# -- words ---------------------------------------------------------------------------------------------------
+
+
+def test_help_has_every_option_in_a_group_and_examples(cli: Callable) -> None:
+    result = cli("run", "--help")
     assert result.code == 0
-    assert result.out.startswith("blockkit ")
-
-
-@pytest.mark.parametrize("name", COMMANDS)
-def test_help_has_examples_that_are_valid_and_exit_codes(name: str, img: Callable) -> None:
-    for flag in ("-h", "--help"):
-        result = img(name, flag)
-        assert result.code == 0
-        assert "Exit codes:\n  0 " in result.out
-    command = group.get_command(click.Context(root), name)
-    assert command.examples
+    for title in GROUPS:
+        assert f"{title}:\n" in result.out
+    names = {each.name for each in command.params if isinstance(each, click.Option)}
+    assert {name for group in GROUPS.values() for name in group} == names
     for example in command.examples:
         assert f"  {example}\n" in result.out
-        words = example.partition(" | ")[0].replace("'", "").split()
-        assert words[:3] == ["blockkit", "img", name]
-        command.make_context(name, words[3:], resilient_parsing=False).close()
+        words = example.split()[2:]
+        command.make_context("run", words, parent=click.Context(root))
+    assert set(CODES.values()) <= set(EXITS)
 
 
-@pytest.mark.parametrize("words", [(), ("img",)])
-def test_no_command_shows_what_there_is(words: tuple[str, ...], cli: Callable) -> None:
-    result = cli(*words)
-    assert result.code == 2
-    assert "Commands:" in result.err
-
-
-def test_the_list_of_commands_imports_none_of_them(environment: dict[str, str]) -> None:
-    program = "import sys; from blockkit.cli.run import run; run(['img', '--help']); print('MODULES', *sys.modules)"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment)
-    modules = done.stdout.rpartition("MODULES")[2].split()
-    assert not [name for name in modules if name.startswith("blockkit.cli.img.")]
-    assert "construct" not in modules
-
-
-@pytest.mark.parametrize(
-    ("words", "hint"),
-    [(("img", "inof"), "'info'"), (("im",), "'img'"), (("img", "info", "--outptu", "json", "a"), "--output")],
-)
-def test_a_misspelling_is_told_with_what_was_meant(words: tuple[str, ...], hint: str, cli: Callable) -> None:
-    result = cli(*words)
-    assert result.code == 2
-    assert hint in result.err
-    assert result.err.count("\n") == 1
-
-
-@pytest.mark.parametrize("name", COMMANDS)
-def test_a_missing_image_is_one_line_and_no_traceback(name: str, tmp_path: Path, img: Callable) -> None:
-    missing = tmp_path / "no such directory" / "a"
-    words = {
-        "create": (missing, "1M"),
-        "convert": (missing, tmp_path / "b"),
-        "compare": (missing, missing),
-        "resize": (missing, "1M"),
-        "dd": (f"if={missing}", f"of={tmp_path / 'b'}"),
-    }.get(name, (missing,))
-    result = img(name, *words)
-    assert result.code in (1, 2)
-    assert result.err.startswith("blockkit: ")
-    assert "no such file or directory" in result.err
-    assert result.err.count("\n") == 1
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("name", ["info", "check", "map", "measure", "inspect", "bench"])
-@pytest.mark.parametrize("head", [b"QFI\xfb", b"QFI\xfb\0\0\0\3" + b"\xff" * 96, b"QFI\xfb\0\0\0\2" + bytes(96)])
-def test_a_broken_image_is_one_line_and_no_traceback(name: str, head: bytes, tmp_path: Path, img: Callable) -> None:
-    path = tmp_path / "a.qcow2"
-    path.write_bytes(head.ljust(1024, b"\0"))
-    result = img(name, "-f", "qcow2", path)
-    assert result.code == (1 if name == "check" else 3)
-    assert result.err.startswith(f"blockkit: {path}: ")
-    assert result.err.count("\n") == 1
-
-
-def test_debug_shows_where_an_error_comes_from(tmp_path: Path) -> None:
-    from blockkit.errors import NodeIOError
-
-    with pytest.raises(NodeIOError):
-        run(["--debug", "img", "info", str(tmp_path / "missing")])
-
-
-def test_a_mistake_of_ours_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, img: Callable) -> None:
-    def fail(*_words: object, **_more: object) -> None:
-        raise ZeroDivisionError("two\nlines")
-
-    monkeypatch.setattr("blockkit.block.graph.open_image", fail)
-    result = img("info", tmp_path / "a")
-    assert result.code == 1
-    assert result.err == (
-        "blockkit: internal error: ZeroDivisionError: two lines; run 'blockkit --debug ...' to see where\n"
+def test_drives_are_read_from_options() -> None:
+    assert parse_drive("file=a.qcow2,if=ide,format=qcow2,readonly=on,serial=S1,on_error=stop,latency=hdd") == (
+        DriveConfig("a.qcow2", "qcow2", {}, "ide", True, False, "S1", "stop", "hdd")
     )
-
-
-@pytest.mark.parametrize(
-    ("error", "code", "text"),
-    [
-        (KeyboardInterrupt(), 130, "interrupted"),
-        (MemoryError(), 1, "out of memory"),
-        (OSError(28, "x", "somewhere"), 1, "somewhere: no space left on device"),
-    ],
-)
-def test_what_is_no_fault_of_an_image_has_its_own_line(
-    error: BaseException, code: int, text: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, img: Callable
-) -> None:
-    def fail(*_words: object, **_more: object) -> None:
-        raise error
-
-    monkeypatch.setattr("blockkit.block.graph.open_image", fail)
-    result = img("info", tmp_path / "a")
-    assert (result.code, result.err) == (code, f"blockkit: {text}\n")
-
-
-def test_an_interrupted_conversion_exits_with_130_and_leaves_nothing(tmp_path: Path, process: Callable) -> None:
-    source, target = tmp_path / "a.raw", tmp_path / "b.qcow2"
-    source.write_bytes(os.urandom(8 << 20))
-    child = process(
-        "img", "convert", "--progress", "json", "-r", "1M", "-f", "raw", "-O", "qcow2", source, target,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )  # fmt: skip
-    assert b'"state": "running"' in child.stderr.readline()
-    child.send_signal(signal.SIGINT)
-    _, err = child.communicate(timeout=60)
-    assert child.returncode == 130, err
-    assert b"Traceback" not in err
-    assert err.endswith(b"blockkit: interrupted\n")
-    assert not target.exists()
-
-
-def test_output_that_cannot_be_written_is_an_error(tmp_path: Path, process: Callable) -> None:
-    path = tmp_path / "a.raw"
-    path.write_bytes(bytes(512))
-    with open("/dev/full", "wb") as full:
-        child = process("img", "info", path, stdout=full)
-        _, err = child.communicate(timeout=60)
-    assert child.returncode == 1
-    assert err.count(b"\n") == 1
-    assert b"no space left on device" in err
-
-
-def test_names_come_out_as_they_went_in_whatever_the_locale(tmp_path: Path, process: Callable) -> None:
-    path = os.fsencode(tmp_path) + b"/\xff.raw"
-    with open(path, "wb") as file:
-        file.truncate(512)
-    child = process("img", "info", os.fsdecode(path), env={"PYTHONIOENCODING": "utf-8:strict"})
-    out, err = child.communicate(timeout=60)
-    assert (child.returncode, err) == (0, b"")
-    assert b"image: " + path in out
-
-
-def test_colours_are_for_terminals_that_want_them(tmp_path: Path, environment: dict[str, str]) -> None:
-    path = tmp_path / "a.qcow2"
-    create_image(path, "qcow2", 1 << 20)
-
-    def at_terminal(**more: str) -> bytes:
-        ours, theirs = os.openpty()
-        with subprocess.Popen(
-            [sys.executable, "-m", "blockkit", "img", "info", str(path)],
-            stdout=theirs,
-            env={**environment, "TERM": "xterm", "NO_COLOR": "", **more},
-        ) as child:
-            os.close(theirs)
-            shown = b""
-            while True:
-                try:
-                    piece = os.read(ours, 65536)
-                except OSError:
-                    break
-                shown += piece
-                if not piece:
-                    break
-            assert child.wait(timeout=60) == 0
-        os.close(ours)
-        return shown
-
-    assert b"\x1b[1mimage:" in at_terminal()
-    plain = at_terminal(NO_COLOR="1")
-    assert b"\x1b" not in plain
-    assert b"image:        " in plain  # aligned all the same
-    assert b"\x1b" not in at_terminal(TERM="dumb")
-
-
-@pytest.mark.parametrize(
-    ("number", "code", "word"),
-    [(signal.SIGINT, 130, b"interrupted"), (signal.SIGTERM, 143, b"terminated"), (signal.SIGHUP, 129, b"terminated")],
-)
-def test_a_signal_leaves_no_new_target_and_tells_of_an_old_one(
-    number: int, code: int, word: bytes, tmp_path: Path, process: Callable
-) -> None:
-    def heed() -> None:
-        """Undo what nohup and shells without job control have their children ignore."""
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)
-
-    source, old, link = tmp_path / "a.raw", tmp_path / "old.raw", tmp_path / "link"
-    source.write_bytes(os.urandom(4 << 20))
-    old.write_bytes(b"old" * 1000)
-    link.symlink_to(old)
-    for target, told in (
-        (f"file:{tmp_path}/new", b""),
-        (link, b"; %s was overwritten and is unfinished" % bytes(link)),
+    assert parse_drive("file=a,,b.img,media=cdrom,if=ide").interface == "cdrom"
+    assert parse_drive("file=a.img,snapshot=on,lazy-refcounts=on").options == {"lazy_refcounts": "on"}
+    found = parse_drive("driver=raw,file.driver=file,file.filename=x.img,if=virtio")
+    assert found.image == {"driver": "raw", "file": {"driver": "file", "filename": "x.img"}}
+    assert found.name == "x.img"
+    for text, message in (
+        ("if=ide", "no image is named"),
+        ("file=a,if=scsi", "'scsi' is not one of virtio, ide, cdrom"),
+        ("file=a,latency=fast", "'fast' is not one of"),
+        ("file=a,serial=123456789012345678901", "not up to 20 characters"),
+        ("file=a,readonly=perhaps", "is not on or off"),
     ):
-        child = process(
-            "img", "convert", "--progress", "json", "-r", "1M", "-f", "raw", "-O", "qcow2", source, target,
-            preexec_fn=heed,
-        )  # fmt: skip
-        assert b'"state": "running"' in child.stderr.readline()
-        child.send_signal(number)
-        _, err = child.communicate(timeout=60)
-        assert child.returncode == code, err
-        assert err.endswith(b"blockkit: " + word + told + b"\n")
-        assert b"Traceback" not in err
-    assert not (tmp_path / "new").exists()
-    assert link.is_symlink()
-    assert old.exists()
-
-
-@pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_a_full_standard_output_is_told_by_name(unbuffered: str, tmp_path: Path, process: Callable) -> None:
-    path = tmp_path / "a.raw"
-    path.write_bytes(bytes(512))
-    with open("/dev/full", "wb") as full:
-        child = process("img", "info", path, stdout=full, env={"PYTHONUNBUFFERED": unbuffered})
-        _, err = child.communicate(timeout=60)
-    assert (child.returncode, err) == (1, b"blockkit: standard output: no space left on device\n")
+        with pytest.raises(OptionError, match=message):
+            parse_drive(text)
 
 
 @pytest.mark.parametrize(
-    ("words", "closed", "code"),
+    ("words", "code", "message"),
     [
-        ("info -f raw a", (0, 1, 2), 0),
-        ("info -f raw a", (1,), 0),
-        ("info missing", (2,), 1),
-        ("convert -f raw a -", (1,), 0),
-        ("convert -f raw - b", (0,), 0),
-        ("convert -f raw -O qcow2 a b", (0, 1, 2), 0),
+        (("--append", "x"), 2, "are for a kernel"),
+        (("--monitor", "stdio", "--serial", "stdio"), 2, "cannot both be at stdio"),
+        (("--monitor", "tcp:1"), 2, "is not stdio or unix:PATH"),
+        (("--serial", "loud"), 2, "serial 'loud' is not one of"),
+        (("--serial", "file:/nonexistent/x"), 1, "no such file"),
+        (("--until", ""), 2, "--until is empty"),
+        (("--timeout", "-1"), 2, "expected a number of seconds"),
+        (("-m", "3"), 2, "memory: 3 bytes"),
+        (("--clock", "noon"), 2, "is no time"),
+        (("--clock", "2026-01-01T00:00:00"), 2, "has no time zone"),
+        (("--gdb", "nowhere"), 2, "is not \\[HOST:\\]PORT"),
+        (("--load", "/nonexistent"), 1, "no such file"),
+        (("gone.qcow2",), 1, "gone.qcow2: no such file"),
     ],
 )
-def test_closed_standard_streams_are_as_good_as_the_null_device(
-    words: str, closed: tuple[int, ...], code: int, tmp_path: Path, process: Callable
-) -> None:
-    (tmp_path / "a").write_bytes(b"x" * 512)
-    child = process("img", *words.split(), cwd=tmp_path, preexec_fn=lambda: [os.close(number) for number in closed])
-    _, err = child.communicate(timeout=60)
-    assert (child.returncode, err) == (code, b"")
-    assert (tmp_path / "a").read_bytes() == b"x" * 512
+def test_words_that_mean_nothing(run: Callable, words: tuple[str, ...], code: int, message: str) -> None:
+    done = run(echo(), *words)
+    lines = [line for line in done.stderr.splitlines() if "accelerator" not in line]
+    assert done.returncode == code
+    assert len(lines) == 1
+    assert lines[0].startswith("blockkit: ")
+    assert __import__("re").search(message, lines[0])
 
 
-def test_a_reader_that_leaves_ends_a_conversion_silently(tmp_path: Path, process: Callable) -> None:
-    (tmp_path / "a").write_bytes(b"x" * (4 << 20))
-    for fmt in ("raw", "qcow2"):
-        child = process("img", "convert", "-f", "raw", "-O", fmt, tmp_path / "a", "-")
-        child.stdout.read(10)
-        child.stdout.close()
-        assert child.wait(timeout=60) == 141
-        assert child.stderr.read() == b""
+# -- the serial port -------------------------------------------------------------------------------------------
+
+
+def test_pipes_lead_to_the_serial_port(run: Callable) -> None:
+    done = run(echo(), typed="abc\nq")
+    assert (done.returncode, done.stdout) == (11, "hello\nabc\nq")
+    assert done.stderr == "blockkit: accelerator python: as asked\n"
+
+
+def test_much_input_waits_for_the_guest(run: Callable) -> None:
+    text = "x" * 20_000
+    done = run(sleeper(), typed=text + "q")
+    assert done.stdout == f"ready\n{text}q"
+
+
+def test_a_file_takes_what_the_guest_sends(run: Callable, tmp_path: Path) -> None:
+    done = run(Rom().say("hi").exit(0), "--serial", f"file:{tmp_path / 'log'}")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert (tmp_path / "log").read_text() == "hi"
+
+
+@pytest.fixture
+def started(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    made: list[subprocess.Popen[bytes]] = []
+
+    def start(rom: Rom, *words: str, **more: Any) -> subprocess.Popen[bytes]:
+        given: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        made.append(subprocess.Popen([*program(tmp_path, rom), *words], **given | more))
+        return made[-1]
+
+    yield start
+    for each in made:
+        if each.poll() is None:
+            each.kill()
+        each.communicate()
+
+
+def read_until(descriptor: int, text: bytes, seconds: float = 20) -> bytes:
+    found, end = b"", time.monotonic() + seconds
+    while text not in found:
+        ready, _, _ = select.select([descriptor], [], [], max(0, end - time.monotonic()))
+        assert ready, found
+        found += os.read(descriptor, 1000)
+    return found
+
+
+def test_a_unix_socket_of_our_own_and_of_somebody_else(started: Callable, tmp_path: Path) -> None:
+    path = str(tmp_path / "serial")
+    process = started(sleeper(), "--serial", f"unix:{path},server")
+    read_until(process.stderr.fileno(), b"serial port at")
+    with socket.socket(socket.AF_UNIX) as peer:
+        peer.connect(path)
+        peer.sendall(b"yes")
+        assert read_until(peer.fileno(), b"yes").endswith(b"yes")
+        peer.sendall(b"q")
+        assert process.wait(20) == 3
+    assert not os.path.exists(path)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        process = started(sleeper(), "--serial", f"unix:{path}")
+        peer = listener.accept()[0]
+        with peer:
+            read_until(peer.fileno(), b"ready\n")
+            peer.sendall(b"q")
+            assert process.wait(20) == 3
+
+
+def test_a_pseudo_terminal(started: Callable) -> None:
+    process = started(sleeper(), "--serial", "pty")
+    line = read_until(process.stderr.fileno(), b"/dev/pts/")
+    line += read_until(process.stderr.fileno(), b"\n") if not line.endswith(b"\n") else b""
+    name = line.split(b"serial port at ")[1].split()[0]
+    terminal = os.open(name, os.O_RDWR | os.O_NOCTTY)
+    os.write(terminal, b"abc")
+    read_until(terminal, b"abc")
+    os.write(terminal, b"q")
+    assert process.wait(20) == 3
+    os.close(terminal)
+
+
+# -- how it ends -----------------------------------------------------------------------------------------------
+
+
+def test_exit_codes(run: Callable) -> None:
+    loop = Rom().say("almost there").label("on").jump("eb", "on")
+    reset = Rom().out(0xCF9, 6).raw("f4")
+    triple = Rom().raw("2e0f011e0800cceb00000000000000")
+    assert run(Rom().exit(7)).returncode == 15
+    assert run(reset, "--no-reboot").returncode == CODES[Outcome.RESET] == 6
+    assert run(triple, "--no-reboot").returncode == CODES[Outcome.TRIPLE_FAULT] == 8
+    assert run(Rom().raw("f4"), "--serial", "none").returncode == CODES[Outcome.IDLE] == 10
+    assert run(loop, "--timeout", "0.2").returncode == 124
+    assert run(loop, "--until", "most th").returncode == 0
+    assert run(loop, "--until", "never", "--timeout", "0.2").returncode == 1
+    assert run(Rom().raw("f4"), "--serial", "none", "--until", "never").returncode == 1
+
+
+def test_signals_end_it(started: Callable) -> None:
+    for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
+        process = started(sleeper(), stdin=subprocess.PIPE)
+        read_until(process.stdout.fileno(), b"ready")
+        process.send_signal(number)
+        assert process.wait(20) == code
+
+
+def test_a_table_of_accesses(run: Callable) -> None:
+    done = run(Rom().say("abc").exit(0), "--exits")
+    assert "\nuart               03f8 +0                            0          3\n" in done.stderr
+
+
+def test_a_machine_is_saved_and_loaded(run: Callable, tmp_path: Path) -> None:
+    rom = Rom().say("one").label("on").jump("eb", "on")
+    assert run(rom, "--until", "one", "--save", str(tmp_path / "saved")).returncode == 0
+    done = run(rom, "--load", str(tmp_path / "saved"), "--timeout", "0.2")
+    assert (done.returncode, done.stdout) == (124, "")
+    (tmp_path / "saved").write_bytes(b"no")
+    done = run(rom, "--load", str(tmp_path / "saved"))
+    assert done.returncode == 3
+    assert "saved: saved machine: header" in done.stderr
+
+
+def test_a_monitor_at_standard_input(run: Callable) -> None:
+    typed = '{"execute":"qmp_capabilities"}{"execute":"query-status","id":1}{"execute":"quit"}'
+    done = run(Rom().label("on").jump("eb", "on"), "--monitor", "stdio", typed=typed)
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert "QMP" in answers[0]
+    assert answers[2]["return"]["status"] == "running"
+    assert done.returncode == 0
+
+
+# -- at a terminal ---------------------------------------------------------------------------------------------
+
+
+class Typist:
+    """A terminal with a guest in it."""
+
+    def __init__(self, start: Callable[..., subprocess.Popen[bytes]], rom: Rom, *words: str) -> None:
+        self.ours, theirs = os.openpty()
+        self.before = termios.tcgetattr(theirs)
+        self.process = start(rom, *words, stdin=theirs, stdout=theirs)
+        self.theirs = theirs
+
+    def type(self, text: bytes) -> None:
+        os.write(self.ours, text)
+
+    def read_until(self, text: bytes) -> bytes:
+        return read_until(self.ours, text)
+
+    def close(self) -> None:
+        assert termios.tcgetattr(self.theirs) == self.before
+        os.close(self.ours)
+        os.close(self.theirs)
+
+
+def test_the_guest_gets_every_key_but_ctrl_a(started: Callable) -> None:
+    person = Typist(started, sleeper())
+    person.read_until(b"ready")
+    person.type(b"\x03\x1a\x04z")
+    assert person.read_until(b"z").endswith(b"\x03\x1a\x04z")
+    person.type(b"\x01\x01y")
+    assert person.read_until(b"y").endswith(b"\x01y")
+    person.type(b"\x01h")
+    person.read_until(b"Ctrl-A x  quit")
+    person.type(b"\x01x")
+    assert person.process.wait(20) == 0
+    person.close()
+
+
+def test_the_monitor_shares_the_terminal(started: Callable) -> None:
+    person = Typist(started, sleeper())
+    person.read_until(b"ready")
+    person.type(b"\x01c")
+    person.read_until(b"(blockkit) ")
+    person.type(b"infi\x7fo status\r")
+    person.read_until(b"VM status: running")
+    person.type(b"\x01cq")
+    assert person.process.wait(20) == 3
+    person.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_leaves_the_terminal_as_it_was(started: Callable, number: signal.Signals) -> None:
+    person = Typist(started, sleeper())
+    person.read_until(b"ready")
+    assert termios.tcgetattr(person.theirs) != person.before
+    person.process.send_signal(number)
+    assert person.process.wait(20) == 128 + number
+    person.close()
+
+
+def test_keys_may_come_one_by_one() -> None:
+    done: list[str] = []
+    calls = [lambda word=word: done.append(word) for word in ("quit", "toggle", "screen")]
+    keys = Keys(*calls, lambda text: done.append("help"))
+    assert b"".join(keys(bytes([byte])) for byte in b"a\x01\x01b\x01xc\x01cd\x01h\x01se\x01z") == b"a\x01bcde"
+    assert done == ["quit", "toggle", "help", "screen"]
+
+
+def test_the_screen_is_drawn_when_it_changes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    from types import SimpleNamespace
+
+    from blockkit.cli.run import display
+
+    vga = SimpleNamespace(text=lambda: ["one  ", "\x1b[2Jtwo"])
+    session: Any = SimpleNamespace(pc=SimpleNamespace(vga=vga, between=[]))
+    display.Display(session).close()
+    assert capsys.readouterr().out == "one\n [2Jtwo\n"
+    monkeypatch.setattr(display, "is_terminal", lambda stream: True)
+    shown = display.Display(session)
+    [draw] = session.pc.between
+    draw()
+    draw()
+    assert capsys.readouterr().out == "\x1b[Hone\x1b[K\r\n [2Jtwo\x1b[J"
+    shown.close()
+    assert capsys.readouterr().out == "\r\n"
+    assert not session.pc.between

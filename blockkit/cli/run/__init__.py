@@ -1,0 +1,1 @@
+"""``blockkit run``: a machine on the command line."""

@@ -1,0 +1,168 @@
+"""The command line of ``blockkit run``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from blockkit.cli.command import ImageCommand, option
+from blockkit.cli.parameters import IMAGE, SIZE
+
+if TYPE_CHECKING:
+    from typing import Any
+
+EXITS: Final = {
+    0: "the guest powered off; or what --until names appeared; or somebody quit",
+    1: "with --until: it did not appear. Or the operation failed",
+    2: "the command line is wrong",
+    3: "an image, or a saved machine, is at fault",
+    4: "the machine cannot be built or run as asked",
+    6: "the guest reset the machine, with --no-reboot",
+    8: "a triple fault, with --no-reboot",
+    10: "the guest waits for an interrupt that nothing will raise",
+    12: "a request failed with on_error=stop, and nobody can let the machine go on",
+    124: "--timeout is over",
+    130: "interrupted",
+    143: "terminated",
+}
+
+#: Which options stand together in the help.
+GROUPS: Final = {
+    "Disks": ("drives", "cdrom", "snapshot", "policy"),
+    "What is started": ("kernel", "initrd", "append", "bios", "load", "force_load"),
+    "The machine": ("memory", "accel", "vga", "clock", "seed", "realtime", "reboot"),
+    "Around it": ("serial", "monitor", "gdb"),
+    "How it ends": ("until", "timeout", "save"),
+    "Looking inside": ("exits", "trace"),
+}
+
+
+class RunCommand(ImageCommand):
+    """A command whose options are listed in groups, and whose guest has exit codes of its own."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        options = [each for each in self.get_params(ctx) if isinstance(each, click.Option)]
+        records = {each.name: each.get_help_record(ctx) for each in options}
+        for title, names in GROUPS.items():
+            with formatter.section(title):
+                formatter.write_dl([found for name in names if (found := records.pop(name, None))])
+        with formatter.section("Others"):
+            formatter.write_dl([found for found in records.values() if found])
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Keys"):
+            formatter.write_dl(
+                [
+                    ("Ctrl-A h", "help"),
+                    ("Ctrl-A x", "quit"),
+                    ("Ctrl-A c", "monitor or guest"),
+                    ("Ctrl-A Ctrl-A", "Ctrl-A"),
+                ]
+            )
+        super().format_epilog(ctx, formatter)
+        with formatter.section("A guest's own code"):
+            formatter.write_text("A guest that writes N to port 501h ends the machine with exit code 2N+1, as in QEMU.")
+
+
+@click.command(
+    "run",
+    cls=RunCommand,
+    help="Start a PC with DISK, or any number of --drive, and connect its serial port to the terminal.",
+    examples=(
+        "blockkit run disk.qcow2",
+        "blockkit run --snapshot --drive file=disk.qcow2,if=ide,latency=hdd",
+        "blockkit run --kernel vmlinuz --initrd initrd.gz --append console=ttyS0 disk.qcow2",
+        "blockkit run --cdrom install.iso -m 1G disk.qcow2",
+        "blockkit run --until login: --timeout 300 --serial file:boot.log disk.qcow2",
+        "blockkit run --exits --trace requests.json disk.qcow2",
+        "blockkit run --monitor unix:monitor.sock --gdb 1234 disk.qcow2",
+    ),
+    exits=EXITS,
+)
+@click.argument("disk", type=IMAGE, required=False)
+@option(
+    "--drive",
+    "drives",
+    multiple=True,
+    metavar="OPTIONS",
+    help="A disk: file=NAME, if=virtio|ide|cdrom, format=, "
+    "readonly=on, serial=, on_error=report|stop|ignore, latency=ssd|hdd|constant, snapshot=on, cache=, and options of "
+    "the image.",
+)
+@option("--cdrom", type=IMAGE, metavar="FILE", help="A CD-ROM in the drive.")
+@option("--snapshot", is_flag=True, help="Keep what is written in a temporary file, and drop it at the end.")
+@option(
+    "--backing-policy",
+    "policy",
+    metavar="POLICY",
+    default="beneath",
+    show_default=True,
+    help="Which files named inside an image may be opened: deny, beneath, beneath:DIRECTORY, allow, allow-protocols.",
+)
+@option("--kernel", type=IMAGE, metavar="FILE", help="Start this bzImage or ELF, without firmware.")
+@option("--initrd", type=IMAGE, metavar="FILE", help="Its initial RAM disk.")
+@option("--append", default="", metavar="TEXT", help="Its command line.")
+@option(
+    "--bios",
+    default="auto",
+    metavar="FILE",
+    show_default=True,
+    help="Firmware: the file of a ROM, builtin, seabios, or auto: Debian's SeaBIOS if it is installed.",
+)
+@option("--load", type=IMAGE, metavar="FILE", help="Go on with a machine that --save has saved.")
+@option("--force-load", is_flag=True, help="Go on although its disks have been changed since.")
+@option("-m", "--memory", type=SIZE, default=None, metavar="SIZE", help="RAM: 512M.  [default: 256M]")
+@option(
+    "--accel",
+    default="auto",
+    show_default=True,
+    metavar="NAME",
+    help="What runs the processor: auto, kvm, jit, python.",
+)
+@option(
+    "--vga",
+    type=click.Choice(("none", "text")),
+    help="Whether there is a screen; shown in the terminal if it is asked for and the serial port is elsewhere."
+    "  [default: text, but none with --kernel]",
+)
+@option(
+    "--clock",
+    metavar="TIME",
+    default=None,
+    help="What time it is for the guest at the start: 2026-01-31T12:00:00+00:00.",
+)
+@option("--seed", type=int, default=0, show_default=True, help="Of what is random in the machine.")
+@option(
+    "--realtime/--no-realtime",
+    default=None,
+    help="Let time pass for an idle guest as it does here; without, it jumps.  [default: at a terminal]",
+)
+@option(
+    "--no-reboot", "reboot", flag_value=False, is_flag=True, default=True, help="End when the guest resets the machine."
+)
+@option(
+    "--serial",
+    metavar="WHERE",
+    help="The serial port: stdio, file:PATH, pty, unix:PATH[,server], none.  [default: stdio, unless the monitor is]",
+)
+@option("--monitor", metavar="WHERE", help="QMP at stdio or unix:PATH.")
+@option("--gdb", metavar="WHERE", help="Wait for gdb at [HOST:]PORT or unix:PATH.")
+@option("--until", metavar="TEXT", help="End well when the guest's serial port or screen shows TEXT.")
+@option("--timeout", type=float, metavar="SECONDS", help="End after so many seconds.")
+@option("--save", type=IMAGE, metavar="FILE", help="Save the whole machine at the end, for --load.")
+@option(
+    "--exits", is_flag=True, help="Show a table of accesses to registers of devices, and of those for each request."
+)
+@option(
+    "--trace",
+    type=IMAGE,
+    metavar="FILE",
+    help="Write what becomes of each request: .json for Perfetto, .jsonl, else text.",
+)
+@click.pass_context
+def command(context: click.Context, /, **words: Any) -> None:
+    """Build the machine and run it."""
+    from blockkit.cli.run.runner import Settings, run
+
+    context.exit(run(Settings(**words)))

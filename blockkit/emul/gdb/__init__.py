@@ -1,0 +1,1 @@
+"""A debugger attached to the machine: the remote serial protocol of GDB (Debugging with GDB, appendix E)."""

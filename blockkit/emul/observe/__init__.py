@@ -1,0 +1,1 @@
+"""Looking at a machine from outside: what its guest does to devices, and what becomes of each request."""

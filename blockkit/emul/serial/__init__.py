@@ -1,0 +1,1 @@
+"""The other end of the serial port: what it remembers, and where it leads."""

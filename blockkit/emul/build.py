@@ -5,13 +5,14 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
-from blockkit.cpu.accelerator import Region
 from blockkit.cpu.choose import choose
 from blockkit.emul import linux
 from blockkit.emul.drives import Drive, open_drive
 from blockkit.emul.machine import End
 from blockkit.emul.pc import Pc
 from blockkit.emul.serial.port import SerialLog
+from blockkit.emul.virtio.blk import VirtioBlk
+from blockkit.emul.virtio.pci import VirtioPci
 from blockkit.errors import EmulationError, OptionError, from_os_error
 
 if TYPE_CHECKING:
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 _PAGE: Final = 4096
 _MOST_ROM: Final = 16 << 20
 _MOST_KERNEL: Final = 1 << 30
-_BELOW_1M: Final = 128 << 10
+#: A mass storage controller of no further kind.
+_MASS_STORAGE: Final = 0x010000
 
 
 class Built:
@@ -45,7 +47,8 @@ class Built:
         accelerator, self.why = choose(config.accelerator)
         self.accelerator = accelerator.name
         self.serial = SerialLog()
-        self.pc = Pc(accelerator, config.memory, self.serial.send, _start_time(config.start))
+        rom = b"" if config.kernel is not None else _firmware(config.firmware)
+        self.pc = Pc(accelerator, config.memory, self.serial.send, _start_time(config.start), rom)
         self.drives: list[Drive] = []
         try:
             for number, each in enumerate(config.drives):
@@ -54,8 +57,6 @@ class Built:
             self._attach()
             self._kernel = linux.read_kernel(_read(config.kernel, "kernel")) if config.kernel is not None else None
             self._initrd = _read(config.initrd, "initrd") if config.initrd is not None else b""
-            if self._kernel is None:
-                self._place_firmware()
             self.start()
         except BaseException:
             self.close()
@@ -67,30 +68,23 @@ class Built:
     def _attach(self) -> None:
         """Put each disk behind its controller."""
         for drive in self.drives:
-            raise EmulationError(f"{drive.config.name}: there is no {drive.config.interface} controller")
-
-    def _place_firmware(self) -> None:
-        name = self.config.firmware
-        if name in ("auto", "builtin", "seabios"):
-            raise EmulationError(f"firmware {name}: not there; give a kernel or the file of a ROM")
-        data = _read(name, "firmware")
-        if not data or len(data) > _MOST_ROM:
-            raise EmulationError(f"{name}: {len(data)} bytes, expected a ROM of up to {_MOST_ROM >> 20} MiB")
-        data = bytes(-len(data) % _PAGE) + data
-        self.pc.bus.add_memory(Region((1 << 32) - len(data), memoryview(bytearray(data)), writable=False))
-        low = memoryview(bytearray(data[-_BELOW_1M:]))
-        self.pc.bus.add_memory(Region((1 << 20) - len(low), low, writable=False))
-        self.pc.cpu.memory_map_changed()
+            if drive.config.interface != "virtio":
+                raise EmulationError(f"{drive.config.name}: there is no {drive.config.interface} controller")
+            device = VirtioBlk(self.pc.memory, drive.disk)
+            self.pc.add_pci(drive.name, VirtioPci(device, _MASS_STORAGE))
 
     def start(self) -> None:
         """Bring the processor to where it begins."""
         if self._kernel is not None:
-            usable = [(0, 0x9FC00), (0x100000, self.config.memory - 0x100000)]
-            self.pc.cpu.set_state(linux.load(self.pc.ram, self._kernel, self.config.append, self._initrd, usable))
+            self.pc.prepare()
+            memory = self.pc.memory
+            low = memory.ram[: memory.low]
+            self.pc.cpu.set_state(linux.load(low, self._kernel, self.config.append, self._initrd, memory.usable()))
 
     def reset(self) -> None:
         """Start again, as after the reset button."""
         executed = self.pc.cpu.executed
+        self.pc.reset_devices()
         self.pc.cpu.reset()
         self.start()
         self.pc.cpu.skip(executed - self.pc.cpu.executed)
@@ -105,6 +99,16 @@ class Built:
                 failure = failure or error
         if failure is not None:
             raise failure
+
+
+def _firmware(name: str) -> bytes:
+    """Return a ROM, in whole pages."""
+    if name in ("auto", "builtin", "seabios"):
+        raise EmulationError(f"firmware {name}: not there; give a kernel or the file of a ROM")
+    data = _read(name, "firmware")
+    if not data or len(data) > _MOST_ROM:
+        raise EmulationError(f"{name}: {len(data)} bytes, expected a ROM of up to {_MOST_ROM >> 20} MiB")
+    return bytes(-len(data) % _PAGE) + data
 
 
 def _start_time(text: str) -> datetime:

@@ -36,18 +36,25 @@ class Bus:
     Attributes:
         memory: Windows of memory-mapped devices.
         ports: Windows of I/O ports.
+        memory_changed: Called when RAM and ROM are other than before.
         acknowledge: Returns the vector of the interrupt that is taken.
     """
 
     def __init__(self) -> None:
         self.memory, self.ports = AddressSpace("memory"), AddressSpace("ports")
         self._regions: list[Region] = []
+        self.memory_changed: Callable[[], None] = lambda: None
         self.acknowledge: Callable[[], int] = lambda: 0xFF
 
     def add_memory(self, region: Region) -> None:
         """Add RAM or ROM."""
         self._regions.append(region)
         self._regions.sort(key=lambda each: each.address)
+
+    def set_memory(self, regions: Sequence[Region]) -> None:
+        """Let the processor see other memory than before."""
+        self._regions = list(regions)
+        self.memory_changed()
 
     def memory_map(self) -> Sequence[Region]:
         """See :class:`blockkit.cpu.accelerator.GuestBus`."""
@@ -96,6 +103,7 @@ class Machine:
         self.bus = bus
         self.cpu = accelerator.create_vcpu(bus)
         bus.ports.changed = self.cpu.port_map_changed
+        bus.memory_changed = self.cpu.memory_map_changed
         self.clock = Clock(lambda: self.cpu.executed, self.cpu.kick)
         self._end: End | None = None
         self.exit_code = 0

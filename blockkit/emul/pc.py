@@ -1,13 +1,20 @@
-"""A PC: which device is where."""
+"""A PC: which device is where. The wiring diagram of the machine, and nothing else."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
-from blockkit.cpu.accelerator import Region
 from blockkit.emul.cmos import Cmos
-from blockkit.emul.machine import Bus, End, Machine, new_memory
+from blockkit.emul.i8042 import KeyboardController
+from blockkit.emul.machine import Bus, End, Machine
+from blockkit.emul.memory import GuestMemory
+from blockkit.emul.pci.assign import assign
+from blockkit.emul.pci.bus import PciBus
+from blockkit.emul.pci.host import HostBridge
+from blockkit.emul.pci.isa import IsaBridge, Port92, ResetControl
+from blockkit.emul.pci.power import BASE, PowerManagement
 from blockkit.emul.pic import PicPair
 from blockkit.emul.pit import Pit, Port61
 from blockkit.emul.spaces import Ports
@@ -17,17 +24,29 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from blockkit.cpu.accelerator import Accelerator
+    from blockkit.emul.pci.function import PciFunction
     from blockkit.emul.saved.machine import Savable
+
+#: Lines of the interrupt controllers.
+_TIMER, _KEYBOARD, _SERIAL, _CLOCK, _ACPI, _MOUSE = 0, 1, 4, 8, 9, 12
+#: Slots of the PCI bus; disks and the like come behind them.
+_HOST_SLOT, _ISA_SLOT, FIRST_FREE_SLOT = 0, 1, 3
+_POWER_FUNCTION: Final = 3
 
 
 class Pc(Machine):
-    """A machine of the kind that Linux finds on most shelves.
+    """A machine of the kind that Linux finds on most shelves: a 440FX with a PIIX3.
 
     Args:
         accelerator: What runs its processor.
         memory: Bytes of RAM.
         serial: Takes the bytes of the first serial port.
         start: What time it is at the beginning.
+        rom: The firmware; may be empty.
+
+    Attributes:
+        memory: RAM, as devices see it.
+        pci: The bus, to which :meth:`add_pci` adds.
     """
 
     def __init__(
@@ -36,43 +55,93 @@ class Pc(Machine):
         memory: int,
         serial: Callable[[int], None],
         start: datetime = datetime(2026, 1, 1, tzinfo=UTC),
+        rom: bytes = b"",
     ) -> None:
         bus = Bus()
-        self.ram = new_memory(memory)
-        bus.add_memory(Region(0, self.ram[:0xA0000]))
-        bus.add_memory(Region(0x100000, self.ram[0x100000:]))
+        self.memory = GuestMemory(memory)
+        self.host = HostBridge(self.memory, rom, bus.set_memory)
+        bus.set_memory(self.host.regions())
         super().__init__(accelerator, bus)
+        self.memory.changed = self.cpu.memory_written
         ports, clock = bus.ports, self.clock
+        reset = partial(self.stop, End.RESET)
 
+        # Interrupts, time, and what came with the AT.
         self.pic = PicPair(self.cpu.set_interrupt_line)
         bus.acknowledge = self.pic.acknowledge
-        ports.map(0x20, 2, self.pic.first)
-        ports.map(0xA0, 2, self.pic.second)
-        ports.map(0x4D0, 2, self.pic)
-
-        pit = Pit(clock, self.pic.line(0))
-        ports.map(0x40, 4, pit)
+        self.isa = IsaBridge([self.pic.line(number).set for number in range(16)])
+        line = self.isa.line
+        pit = Pit(clock, line(_TIMER))
         port61 = Port61(pit)
+        cmos = Cmos(clock, line(_CLOCK), start, memory)
+        self.keyboard = KeyboardController(line(_KEYBOARD), line(_MOUSE), reset)
+        self.serial = Uart(line(_SERIAL), serial)
+        ports.map(0x20, 2, self.pic.first)
+        ports.map(0x40, 4, pit)
+        ports.map(0x60, 1, self.keyboard)
         ports.map(0x61, 1, port61)
-        cmos = Cmos(clock, self.pic.line(8), start, memory)
+        ports.map(
+            0x64, 1, Ports(lambda _, size: self.keyboard.read(4, size), lambda _, *rest: self.keyboard.write(4, *rest))
+        )
         ports.map(0x70, 2, cmos)
-
-        self.serial = Uart(self.pic.line(4), serial)
+        ports.map(0x92, 1, Port92(reset))
+        ports.map(0xA0, 2, self.pic.second)
         ports.map(0x3F8, 8, self.serial)
-
-        ports.map(0x80, 1, Ports())
+        ports.map(0x4D0, 2, self.pic)
         ports.map(0x501, 1, Ports(write=lambda _, __, value: self.stop(End.EXIT, value << 1 | 1)))
-        ports.map(0xCF9, 1, Ports(write=lambda *_: self.stop(End.RESET)))
+
+        # PCI.
+        self.pci = PciBus(bus, self.isa.pirqs, lambda *_: None)
+        power_off = partial(self.stop, End.POWER_OFF)
+        self.power = PowerManagement(bus, clock, line(_ACPI).set, power_off)
+        ports.map(0xCF8, 1, Ports(self.pci.read, self.pci.write))
+        ports.map(0xCF9, 1, ResetControl(reset))
+        ports.map(
+            0xCFA,
+            6,
+            Ports(lambda at, size: self.pci.read(at + 2, size), lambda at, *rest: self.pci.write(at + 2, *rest)),
+        )
+        ports.map(0xB2, 2, self.power.apm)
 
         # In the order in which they are brought back: what drives a line, before whoever listens.
         self._devices: dict[str, Savable] = {
             "pit": pit,
             "port61": port61,
             "cmos": cmos,
+            "keyboard": self.keyboard,
             "serial": self.serial,
-            "pic": self.pic,
         }
+        self._last_devices: dict[str, Savable] = {"isa": self.isa, "pic": self.pic, "pci": self.pci}
+        self._slot = FIRST_FREE_SLOT
+        self.pci.add(_HOST_SLOT, 0, self.host)
+        self.pci.add(_ISA_SLOT, 0, self.isa)
+        self.add_pci("power", self.power, _ISA_SLOT, _POWER_FUNCTION)
+
+    @property
+    def ram(self) -> memoryview:
+        """All RAM, in one piece."""
+        return self.memory.ram
+
+    def add_pci(self, name: str, function: PciFunction, slot: int | None = None, number: int = 0) -> None:
+        """Put a function of a device into a slot, the next one that is free without ``slot``."""
+        if slot is None:
+            slot, self._slot = self._slot, self._slot + 1
+        self.pci.add(slot, number, function)
+        self._devices[name] = function
+
+    def prepare(self) -> None:
+        """Do what firmware does before it starts anything, for a kernel that is started without."""
+        assign(self.pci)
+        self.power.enable_at(BASE)
 
     def devices(self) -> dict[str, Savable]:
         """Return what is to be saved beside the processor and RAM, by name."""
-        return self._devices
+        return {"host": self.host, **self._devices, **self._last_devices}
+
+    def reset_devices(self) -> None:
+        """Reset everything but the processor, as RESET# does."""
+        self.pci.reset()
+        for device in (*self._devices.values(), self.pic):
+            reset = getattr(device, "reset", None)
+            if reset is not None:
+                reset()

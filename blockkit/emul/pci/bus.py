@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from blockkit.emul.lines import SharedLine
 
@@ -73,6 +73,14 @@ class PciBus:
 
     def _space(self, bar: Bar) -> AddressSpace:
         return self._bus.ports if bar.is_io else self._bus.memory
+
+    def save(self) -> dict[str, Any]:
+        """Return what the functions do not know."""
+        return {"address": self._address}
+
+    def load(self, saved: dict[str, Any]) -> None:
+        """Take it back."""
+        self._address = int(saved["address"]) & 0x80FFFFFC
 
     # -- ports CF8h to CFFh --------------------------------------------------------------------------------
 

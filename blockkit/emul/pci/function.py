@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -165,6 +165,18 @@ class PciFunction:
     def may_master(self) -> bool:
         """Whether it may access memory by itself."""
         return bool(self.config[COMMAND] & COMMAND_MASTER)
+
+    def save(self) -> dict[str, Any]:
+        """Return the state; subclasses add theirs."""
+        return {"config": self.config.hex()}
+
+    def load(self, saved: dict[str, Any]) -> None:
+        """Take it back."""
+        config = bytes.fromhex(saved["config"])
+        if len(config) != _SIZE:
+            raise ValueError(f"a configuration space of {len(config)} bytes, expected {_SIZE}")
+        self.config[:] = config
+        self.moved(self)
 
     def reset(self) -> None:
         """Become as after RST#: subclasses reset their registers, too."""

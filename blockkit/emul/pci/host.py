@@ -91,13 +91,8 @@ class HostBridge(PciFunction):
             self._attributes = attributes
             self._changed(self.regions())
 
-    def save(self) -> dict[str, Any]:
-        """Return configuration space."""
-        return {"config": self.config.hex()}
-
     def load(self, saved: dict[str, Any]) -> None:
-        """Take it back."""
-        self.config[:] = bytes.fromhex(saved["config"])
+        super().load(saved)
         self._update()
 
 

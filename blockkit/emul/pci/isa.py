@@ -12,6 +12,8 @@ from blockkit.emul.registers import Register, RegisterBank
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from blockkit.emul.lines import Line
+
 #: PIRQRC[A:D]#: bit 7 for none, else the number of the line.
 _ROUTES, _COUNT = 0x60, 4
 _DISABLED: Final = 0x80
@@ -38,6 +40,10 @@ class IsaBridge(PciFunction):
         #: What PIRQA# to PIRQD# are to be connected to.
         self.pirqs: list[Callable[[bool], None]] = [partial(self._set, pin) for pin in range(_COUNT)]
 
+    def line(self, number: int) -> Line:
+        """Return a new source of a line, for a device that is not on PCI."""
+        return self._shared[number].source()
+
     def route(self, pin: int) -> int | None:
         """Return the line that a pin drives; None for none."""
         value = self.config[_ROUTES + pin]
@@ -60,13 +66,8 @@ class IsaBridge(PciFunction):
         super().reset()
         self._drive()
 
-    def save(self) -> dict[str, Any]:
-        """Return configuration space."""
-        return {"config": self.config.hex()}
-
     def load(self, saved: dict[str, Any]) -> None:
-        """Take it back."""
-        self.config[:] = bytes.fromhex(saved["config"])
+        super().load(saved)
         self._drive()
 
 

@@ -144,11 +144,11 @@ class PowerManagement(PciFunction):
 
     def save(self) -> dict[str, Any]:
         """Return configuration space and registers."""
-        return {"config": self.config.hex(), "values": dict(self.registers.values), "apm": dict(self.apm.values)}
+        return super().save() | {"values": dict(self.registers.values), "apm": dict(self.apm.values)}
 
     def load(self, saved: dict[str, Any]) -> None:
         """Take them back."""
-        self.config[:] = bytes.fromhex(saved["config"])
+        super().load(saved)
         self._place()
         self.registers.values.update(saved["values"])
         self.apm.values.update(saved["apm"])

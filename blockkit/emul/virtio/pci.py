@@ -505,8 +505,7 @@ class VirtioPci(PciFunction):
     def save(self) -> dict[str, Any]:
         """Return the state of transport and device."""
         queues = [[each.size, each.vector, each.enabled, each.areas] for each in self.registers.values()]
-        return {
-            "config": self.config.hex(),
+        return super().save() | {
             "msix": self.msix.save(),
             "common": self.common.save(),
             "select": self._legacy.header.queue_select,
@@ -518,8 +517,7 @@ class VirtioPci(PciFunction):
     def load(self, saved: dict[str, Any]) -> None:
         """Go on from it."""
         self.reset()
-        self.config[:] = bytes.fromhex(saved["config"])
-        self.moved(self)
+        super().load(saved)
         self.msix.load(saved["msix"])
         self.common.load(saved["common"])
         self._legacy.header.queue_select = saved["select"]

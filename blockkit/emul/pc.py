@@ -6,8 +6,12 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from blockkit.emul import ioapic, lapic
+from blockkit.emul.acpi.tables import build as build_tables
 from blockkit.emul.cmos import Cmos
 from blockkit.emul.i8042 import KeyboardController
+from blockkit.emul.ioapic import IoApic
+from blockkit.emul.lapic import LocalApic
 from blockkit.emul.machine import Bus, End, Machine
 from blockkit.emul.memory import GuestMemory
 from blockkit.emul.pci.assign import assign
@@ -32,6 +36,9 @@ _TIMER, _KEYBOARD, _SERIAL, _CLOCK, _ACPI, _MOUSE = 0, 1, 4, 8, 9, 12
 #: Slots of the PCI bus; disks and the like come behind them.
 _HOST_SLOT, _ISA_SLOT, FIRST_FREE_SLOT = 0, 1, 3
 _POWER_FUNCTION: Final = 3
+_TIMER_PIN: Final = 2
+#: Where the tables of ACPI are, and the pointer to them.
+_TABLES, _TABLES_POINTER = 0xE0000, 0xF0000
 
 
 class Pc(Machine):
@@ -67,9 +74,13 @@ class Pc(Machine):
         reset = partial(self.stop, End.RESET)
 
         # Interrupts, time, and what came with the AT.
-        self.pic = PicPair(self.cpu.set_interrupt_line)
-        bus.acknowledge = self.pic.acknowledge
-        self.isa = IsaBridge([self.pic.line(number).set for number in range(16)])
+        self.pic = PicPair(self._set_external)
+        self.local_apic = LocalApic(clock, self.cpu.set_interrupt_line, self.pic.acknowledge, self._end_interrupt)
+        self.io_apic = IoApic(self.local_apic)
+        bus.acknowledge = self.local_apic.acknowledge
+        bus.memory.map(lapic.BASE, lapic.SIZE, self.local_apic)
+        bus.memory.map(ioapic.BASE, ioapic.SIZE, self.io_apic)
+        self.isa = IsaBridge([self._both(number) for number in range(16)])
         line = self.isa.line
         pit = Pit(clock, line(_TIMER))
         port61 = Port61(pit)
@@ -91,7 +102,7 @@ class Pc(Machine):
         ports.map(0x501, 1, Ports(write=lambda _, __, value: self.stop(End.EXIT, value << 1 | 1)))
 
         # PCI.
-        self.pci = PciBus(bus, self.isa.pirqs, lambda *_: None)
+        self.pci = PciBus(bus, self.isa.pirqs, self.local_apic.message)
         power_off = partial(self.stop, End.POWER_OFF)
         self.power = PowerManagement(bus, clock, line(_ACPI).set, power_off)
         ports.map(0xCF8, 1, Ports(self.pci.read, self.pci.write))
@@ -111,11 +122,36 @@ class Pc(Machine):
             "keyboard": self.keyboard,
             "serial": self.serial,
         }
-        self._last_devices: dict[str, Savable] = {"isa": self.isa, "pic": self.pic, "pci": self.pci}
+        self._last_devices: dict[str, Savable] = {
+            "isa": self.isa,
+            "pic": self.pic,
+            "pci": self.pci,
+            "io_apic": self.io_apic,
+            "local_apic": self.local_apic,
+        }
         self._slot = FIRST_FREE_SLOT
         self.pci.add(_HOST_SLOT, 0, self.host)
         self.pci.add(_ISA_SLOT, 0, self.isa)
         self.add_pci("power", self.power, _ISA_SLOT, _POWER_FUNCTION)
+
+    # What is made first is told of what is made last.
+
+    def _set_external(self, level: bool) -> None:
+        self.local_apic.set_external(level)
+
+    def _end_interrupt(self, vector: int) -> None:
+        self.io_apic.end(vector)
+
+    def _both(self, number: int) -> Callable[[bool], None]:
+        """Return what drives an ISA line: the 8259s, and the I/O APIC, where the timer is at input 2."""
+        to_pic = self.pic.line(number).set
+        to_apic = self.io_apic.line(_TIMER_PIN if number == _TIMER else number)
+
+        def drive(level: bool) -> None:
+            to_pic(level)
+            to_apic(level)
+
+        return drive
 
     @property
     def ram(self) -> memoryview:
@@ -133,6 +169,10 @@ class Pc(Machine):
         """Do what firmware does before it starts anything, for a kernel that is started without."""
         assign(self.pci)
         self.power.enable_at(BASE)
+        self.host.open_shadow()
+        tables = build_tables(_TABLES)
+        self.memory.write(tables.address, tables.data)
+        self.memory.write(_TABLES_POINTER, tables.pointer)
 
     def devices(self) -> dict[str, Savable]:
         """Return what is to be saved beside the processor and RAM, by name."""
@@ -141,7 +181,7 @@ class Pc(Machine):
     def reset_devices(self) -> None:
         """Reset everything but the processor, as RESET# does."""
         self.pci.reset()
-        for device in (*self._devices.values(), self.pic):
+        for device in (*self._devices.values(), self.pic, self.io_apic, self.local_apic):
             reset = getattr(device, "reset", None)
             if reset is not None:
                 reset()

@@ -77,6 +77,11 @@ class HostBridge(PciFunction):
         pieces.append(_Piece(_HIGH, ram, memory.low, memory.size - memory.low, True))
         return [piece.region() for piece in _joined(pieces) if piece.size]
 
+    def open_shadow(self) -> None:
+        """Make all of it RAM, as firmware does that has copied itself."""
+        for offset in range(_PAM, _PAM + _PAM_COUNT):
+            self.write_config(offset, 1, 0x33)
+
     def reset(self) -> None:
         super().reset()
         self._update()

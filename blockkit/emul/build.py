@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Final
 from blockkit.cpu.choose import choose
 from blockkit.emul import linux
 from blockkit.emul.drives import Drive, open_drive
+from blockkit.emul.ide.ata import AtaDrive
 from blockkit.emul.machine import End
-from blockkit.emul.pc import Pc
+from blockkit.emul.pc import IDE_DRIVES, Pc
 from blockkit.emul.serial.port import SerialLog
 from blockkit.emul.virtio.blk import VirtioBlk
 from blockkit.emul.virtio.pci import VirtioPci
@@ -67,11 +68,17 @@ class Built:
 
     def _attach(self) -> None:
         """Put each disk behind its controller."""
+        cable: list[AtaDrive | None] = []
         for drive in self.drives:
-            if drive.config.interface != "virtio":
-                raise EmulationError(f"{drive.config.name}: there is no {drive.config.interface} controller")
-            device = VirtioBlk(self.pc.memory, drive.disk)
-            self.pc.add_pci(drive.name, VirtioPci(device, _MASS_STORAGE))
+            if drive.config.interface == "virtio":
+                self.pc.add_pci(drive.name, VirtioPci(VirtioBlk(self.pc.memory, drive.disk), _MASS_STORAGE))
+            elif drive.config.interface == "ide":
+                cable.append(AtaDrive(drive.disk))
+            else:
+                raise EmulationError(f"{drive.config.name}: there are no {drive.config.interface} drives")
+        if len(cable) > IDE_DRIVES:
+            raise EmulationError(f"{len(cable)} drives of IDE, expected {IDE_DRIVES} at most")
+        self.pc.add_ide([*cable, *[None] * (IDE_DRIVES - len(cable))])
 
     def start(self) -> None:
         """Bring the processor to where it begins."""

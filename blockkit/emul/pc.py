@@ -10,6 +10,7 @@ from blockkit.emul import ioapic, lapic
 from blockkit.emul.acpi.tables import build as build_tables
 from blockkit.emul.cmos import Cmos
 from blockkit.emul.i8042 import KeyboardController
+from blockkit.emul.ide.controller import PiixIde
 from blockkit.emul.ioapic import IoApic
 from blockkit.emul.lapic import LocalApic
 from blockkit.emul.machine import Bus, End, Machine
@@ -25,9 +26,10 @@ from blockkit.emul.spaces import Ports
 from blockkit.emul.uart import Uart
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from blockkit.cpu.accelerator import Accelerator
+    from blockkit.emul.ide.drive import Drive as IdeDrive
     from blockkit.emul.pci.function import PciFunction
     from blockkit.emul.saved.machine import Savable
 
@@ -35,7 +37,10 @@ if TYPE_CHECKING:
 _TIMER, _KEYBOARD, _SERIAL, _CLOCK, _ACPI, _MOUSE = 0, 1, 4, 8, 9, 12
 #: Slots of the PCI bus; disks and the like come behind them.
 _HOST_SLOT, _ISA_SLOT, FIRST_FREE_SLOT = 0, 1, 3
-_POWER_FUNCTION: Final = 3
+_IDE_FUNCTION, _POWER_FUNCTION = 1, 3
+_IDE: Final = (14, 15)
+#: Drives that the IDE function has at most.
+IDE_DRIVES: Final = 4
 _TIMER_PIN: Final = 2
 #: Where the tables of ACPI are, and the pointer to them.
 _TABLES, _TABLES_POINTER = 0xE0000, 0xF0000
@@ -164,6 +169,11 @@ class Pc(Machine):
             slot, self._slot = self._slot, self._slot + 1
         self.pci.add(slot, number, function)
         self._devices[name] = function
+
+    def add_ide(self, drives: Sequence[IdeDrive | None]) -> None:
+        """Add the IDE function, with master and slave of its two channels."""
+        lines = [self.isa.line(number) for number in _IDE]
+        self.add_pci("ide", PiixIde(self.memory, self.bus, lines, drives), _ISA_SLOT, _IDE_FUNCTION)
 
     def prepare(self) -> None:
         """Do what firmware does before it starts anything, for a kernel that is started without."""

@@ -175,6 +175,10 @@ class Pc(Machine):
         lines = [self.isa.line(number) for number in _IDE]
         self.add_pci("ide", PiixIde(self.memory, self.bus, lines, drives), _ISA_SLOT, _IDE_FUNCTION)
 
+    def press_power_button(self) -> None:
+        """Ask the operating system to stop."""
+        self.power.registers.press_power_button()
+
     def prepare(self) -> None:
         """Do what firmware does before it starts anything, for a kernel that is started without."""
         assign(self.pci)

@@ -161,10 +161,10 @@ def test_what_a_guest_does_to_registers_is_counted(start: Callable[..., Machine]
     vm.wait()
     assert vm.accesses is not None
     rows = {(row.device, row.address): (row.reads, row.writes) for row in vm.accesses.rows()}
-    assert rows["uart", "03f8"] == (0, 3)
-    assert rows["uart", "03fd"] == (2, 0)
+    assert rows["serial", "03f8"] == (0, 3)
+    assert rows["serial", "03fd"] == (2, 0)
     assert vm.accesses.total == 6
-    assert "uart" in vm.command("human-monitor-command", **{"command-line": "info exits"})
+    assert "serial" in vm.command("human-monitor-command", **{"command-line": "info exits"})
 
 
 def test_each_text_is_found_once(start: Callable[..., Machine]) -> None:

@@ -19,7 +19,8 @@ from blockkit.errors import EmulationError, OptionError, from_os_error
 if TYPE_CHECKING:
     from blockkit.emul.config import MachineConfig
 
-_PAGE: Final = 4096
+#: ROMs are as long as the largest area that is switched between ROM and RAM, or a multiple of that.
+_ROM_UNIT: Final = 64 << 10
 _MOST_ROM: Final = 16 << 20
 _MOST_KERNEL: Final = 1 << 30
 #: A mass storage controller of no further kind.
@@ -109,13 +110,13 @@ class Built:
 
 
 def _firmware(name: str) -> bytes:
-    """Return a ROM, in whole pages."""
+    """Return a ROM."""
     if name in ("auto", "builtin", "seabios"):
         raise EmulationError(f"firmware {name}: not there; give a kernel or the file of a ROM")
     data = _read(name, "firmware")
     if not data or len(data) > _MOST_ROM:
         raise EmulationError(f"{name}: {len(data)} bytes, expected a ROM of up to {_MOST_ROM >> 20} MiB")
-    return bytes(-len(data) % _PAGE) + data
+    return bytes(-len(data) % _ROM_UNIT) + data
 
 
 def _start_time(text: str) -> datetime:

@@ -301,9 +301,9 @@ class Machine:
         """Press the reset button."""
         self.session.reset()
 
-    def press_power_button(self) -> bool:
-        """Ask the guest to shut down; False where there is no button."""
-        return self.session.press_power_button()
+    def press_power_button(self) -> None:
+        """Ask the guest to shut down, which it does if it has ACPI."""
+        self.session.press_power_button()
 
     def command(self, name: str, **arguments: Any) -> Any:
         """Do a command of the monitor, as QMP has them, and return its result.

@@ -91,7 +91,6 @@ class Session:
         self._posted = threading.Event()
         self._wanted: Outcome | None = None
         self._until: Callable[[], bool] | None = None
-        self._powerdown: Callable[[], None] | None = getattr(self.pc, "press_power_button", None)
         self.pc.between.append(self._attend)
         self._started = time.monotonic_ns() - self.pc.clock.now()
         if built.config.realtime:
@@ -179,13 +178,10 @@ class Session:
         """Make :meth:`run` return, since what was waited for is there."""
         self._end_with(Outcome.REACHED)
 
-    def press_power_button(self) -> bool:
-        """Ask the guest to shut down; False where it has no power button."""
-        if self._powerdown is None:
-            return False
-        self._powerdown()
+    def press_power_button(self) -> None:
+        """Ask the guest to shut down."""
+        self.pc.power.registers.press_power_button()
         self.tell("POWERDOWN")
-        return True
 
     def reset(self) -> None:
         """Press the reset button."""

@@ -219,7 +219,7 @@ def test_signals_end_it(started: Callable) -> None:
 
 def test_a_table_of_accesses(run: Callable) -> None:
     done = run(Rom().say("abc").exit(0), "--exits")
-    assert "\nuart               03f8 +0                            0          3\n" in done.stderr
+    assert "\nserial             03f8 data                          0          3\n" in done.stderr
 
 
 def test_a_machine_is_saved_and_loaded(run: Callable, tmp_path: Path) -> None:

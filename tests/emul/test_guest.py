@@ -161,7 +161,49 @@ def test_what_a_guest_does_to_registers_is_counted(start: Callable[..., Machine]
     vm.wait()
     assert vm.accesses is not None
     rows = {(row.device, row.address): (row.reads, row.writes) for row in vm.accesses.rows()}
-    assert rows["uart", "03f8"] == (0, 3)
-    assert rows["uart", "03fd"] == (2, 0)
+    assert rows["serial", "03f8"] == (0, 3)
+    assert rows["serial", "03fd"] == (2, 0)
     assert vm.accesses.total == 6
-    assert "uart" in vm.command("human-monitor-command", **{"command-line": "info exits"})
+    assert "serial" in vm.command("human-monitor-command", **{"command-line": "info exits"})
+
+
+def test_each_text_is_found_once(start: Callable[..., Machine]) -> None:
+    vm = start(Rom().say("x1 x2 x3 x4 \n").exit(0))
+    assert [vm.expect(re.compile(r"x\d")).group() for _ in range(4)] == ["x1", "x2", "x3", "x4"]
+
+
+def test_what_comes_in_waits_while_the_guest_does_not_read(start: Callable[..., Machine]) -> None:
+    from blockkit.emul.serial.backends import Backend
+    from blockkit.emul.serial.console import Console
+
+    vm, backend = start(echo()), Backend()
+    console = Console(vm.session, backend)
+    assert backend.ready()
+    vm.send("x" * 5000)
+    assert not backend.ready()
+    vm.run_until(lambda vm: vm.serial_text.count("x") == 5000)
+    assert backend.ready()
+    console.close()
+
+
+def test_a_stream_is_not_read_before_the_guest_is_ready() -> None:
+    import os
+
+    from blockkit.emul.serial.backends import StreamBackend
+
+    ours, theirs = os.pipe()
+    backend, received = StreamBackend(ours, 1), list[bytes]()
+    may = threading.Event()
+    backend.ready = may.is_set
+    os.write(theirs, b"abc")
+    backend.start(received.append)
+    time.sleep(0.1)
+    assert not received
+    may.set()
+    end = time.monotonic() + 10
+    while not received and time.monotonic() < end:
+        time.sleep(0.01)
+    assert received == [b"abc"]
+    backend.close()
+    os.close(ours)
+    os.close(theirs)

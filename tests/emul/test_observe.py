@@ -134,3 +134,25 @@ def test_a_failure_is_told() -> None:
 def test_a_trace_that_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(blockkit.NodeError, match=r"trace: .*no such file"):
         open_output(str(tmp_path / "gone" / "trace.json"))
+
+
+def test_a_request_of_a_node_to_itself_is_none_of_its_own(tmp_path: Path) -> None:
+    from blockkit.emul.observe.nodes import GraphObserver, Span
+
+    blockkit.create_image(tmp_path / "disk.raw", "raw", 1 << 20)
+    with blockkit.open_image(tmp_path / "disk.raw", format="raw", read_only=False) as node:
+        spans: list[Span] = []
+        observer = GraphObserver(node, spans.append)
+        node.write(512, b"x" * 512, fua=True)
+        assert [(span.node.driver, span.action, span.offset, span.length) for span in spans] == [
+            ("raw", "write", 512, 512),
+            ("file", "write", 512, 512),
+        ]
+        assert [span.leaves for span in spans] == [False, True]
+        spans.clear()
+        with pytest.raises(blockkit.NodeError):
+            node.read(1 << 20, 1)
+        assert "outside" in spans[0].error or spans[0].error
+        observer.close()
+        node.read(0, 1)
+        assert len(spans) == 1

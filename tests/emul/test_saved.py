@@ -322,3 +322,16 @@ def test_timers_and_interrupts_go_on(tmp_path: Path) -> None:
         with Machine.load(tmp_path / "saved", **given) as vm:
             assert vm.wait(within=1) is Outcome.EXIT
             assert (begun + vm.serial_text, (vm.now, vm.state_hash())) == (whole, end)
+
+
+def test_memory_that_was_zero_is_zero_again(tmp_path: Path) -> None:
+    from blockkit.emul.saved.machine import load as bring_back
+
+    given = options(tmp_path)
+    with Machine(**given) as vm:
+        vm.save(tmp_path / "saved")
+        before = vm.state_hash()
+        vm.session.pc.ram[0x100000:0x100004] = b"junk"
+        assert vm.state_hash() != before
+        bring_back(vm.session.built, str(tmp_path / "saved"))
+        assert vm.state_hash() == before

@@ -91,12 +91,6 @@ def _query_block(session: Session, _arguments: Arguments) -> Any:
     return [_drive(drive) for drive in session.built.drives]
 
 
-def _powerdown(session: Session, _arguments: Arguments) -> Any:
-    if not session.press_power_button():
-        raise CommandError("this machine has no power button")
-    return {}
-
-
 def _screendump(session: Session, arguments: Arguments) -> Any:
     path, kind = _text(arguments, "filename"), arguments.get("format", "text")
     if kind != "text":
@@ -130,7 +124,7 @@ COMMANDS: Final[dict[str, Callable[[Session, Arguments], Any]]] = {
     "stop": _then_nothing(lambda session: session.stop()),
     "cont": _then_nothing(lambda session: session.cont()),
     "quit": _then_nothing(lambda session: session.quit()),
-    "system_powerdown": _powerdown,
+    "system_powerdown": _then_nothing(lambda session: session.press_power_button()),
     "system_reset": _then_nothing(lambda session: session.reset()),
     "screendump": _screendump,
     "human-monitor-command": _human,

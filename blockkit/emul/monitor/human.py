@@ -80,10 +80,6 @@ INFO: Final[dict[str, tuple[Callable[[Session], str], str]]] = {
 }
 
 
-def _powerdown(session: Session) -> str:
-    return "" if session.press_power_button() else "this machine has no power button"
-
-
 def _silently(act: Callable[[Session], None]) -> Callable[[Session], str]:
     def command(session: Session) -> str:
         act(session)
@@ -96,7 +92,7 @@ COMMANDS: Final[dict[str, tuple[Callable[[Session], str], str]]] = {
     "cont": (_silently(lambda session: session.cont()), "go on"),
     "quit": (_silently(lambda session: session.quit()), "end the machine and this program"),
     "stop": (_silently(lambda session: session.stop()), "stand still"),
-    "system_powerdown": (_powerdown, "press the power button"),
+    "system_powerdown": (_silently(lambda session: session.press_power_button()), "press the power button"),
     "system_reset": (_silently(lambda session: session.reset()), "press the reset button"),
 }
 _SHORT: Final = {"c": "cont", "q": "quit", "?": "help"}

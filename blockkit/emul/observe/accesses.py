@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from blockkit.emul.registers import RegisterBank
+from blockkit.emul.observe.names import Names
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from blockkit.emul.machine import Bus
+    from blockkit.emul.pc import Pc
     from blockkit.emul.spaces import AddressSpace, Window
 
 
@@ -20,7 +20,7 @@ class Access(NamedTuple):
     """One access.
 
     Attributes:
-        device: What answers there, as :func:`device_name` calls it.
+        device: What answers there, as :class:`~blockkit.emul.observe.names.Names` calls it.
         space: ``ports`` or ``memory``.
         address: Of the register.
         offset: In the device's window.
@@ -40,42 +40,26 @@ class Access(NamedTuple):
     value: int
 
 
-def device_name(window: Window) -> str:
-    """Return what to call the device behind a window: its ``name``, or that of its class."""
-    device = window.device
-    name = getattr(device, "name", "")
-    return name if isinstance(name, str) and name else type(device).__name__.lower()
-
-
-def register_name(window: Window, offset: int, is_write: bool) -> str:
-    """Return what the data sheet calls a register, where the device is a bank of registers; else its offset."""
-    device = window.device
-    if isinstance(device, RegisterBank):
-        name = device.register_at(offset, is_write)
-        if name:
-            return name
-    return f"+{offset:x}"
-
-
 class AccessObserver:
     """Tells of every access until it is closed.
 
     Args:
-        bus: The machine's.
+        pc: The machine.
         before: Called before the device has done it, with the value that is written, or 0.
         after: Called after that, with the value that was read or written.
     """
 
-    def __init__(self, bus: Bus, before: Callable[[Access], None], after: Callable[[Access], None]) -> None:
+    def __init__(self, pc: Pc, before: Callable[[Access], None], after: Callable[[Access], None]) -> None:
         self._before, self._after = before, after
         self._were: list[tuple[AddressSpace, Callable[[int, int], int], Callable[[int, int, int], None]]] = []
-        for space in (bus.ports, bus.memory):
+        self._names = Names(pc)
+        for space in (pc.bus.ports, pc.bus.memory):
             self._watch(space)
 
     def _watch(self, space: AddressSpace) -> None:
         find, read, write = space.find, space.read, space.write
         self._were.append((space, read, write))
-        before, after = self._before, self._after
+        before, after, known = self._before, self._after, self._names
         names: dict[tuple[object, int, bool], tuple[str, str]] = {}
 
         def describe(window: Window, address: int, size: int, value: int, is_write: bool) -> Access:
@@ -83,7 +67,7 @@ class AccessObserver:
             key = (window.device, offset, is_write)
             found = names.get(key)
             if found is None:
-                found = names[key] = (device_name(window), register_name(window, offset, is_write))
+                found = names[key] = (known.device(window), known.register(window, offset, is_write))
             return Access(found[0], space.name, address, offset, found[1], is_write, size, value)
 
         def observed_read(address: int, size: int) -> int:

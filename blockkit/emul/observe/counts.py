@@ -49,7 +49,7 @@ class AccessCounts:
         self.requests: Counter[str] = Counter()
         self.last: dict[str, Counter[tuple[str, bool]]] = {}
         self._since: dict[str, Counter[tuple[str, bool]]] = {}
-        self._observer = AccessObserver(session.pc.bus, self._count, lambda _: None)
+        self._observer = AccessObserver(session.pc, self._count, lambda _: None)
         self._chained = [(drive.disk, drive.disk.observe) for drive in session.built.drives]
         for drive in session.built.drives:
             self._since[drive.name] = Counter()

@@ -45,7 +45,7 @@ class Tracer:
         self._current = self._last = 0
         self._waiting: deque[Event] = deque(maxlen=_MOST_ACCESSES)
         self._during: Event | None = None
-        self._observer = AccessObserver(session.pc.bus, self._before, self._after)
+        self._observer = AccessObserver(session.pc, self._before, self._after)
         self._graphs = [GraphObserver(drive.node, self._node) for drive in session.built.drives]
         self._chained = [(drive.disk, drive.disk.observe, drive.disk.observe_end) for drive in session.built.drives]
         for drive in session.built.drives:

@@ -339,3 +339,43 @@ def test_nothing_a_driver_writes_gets_out_of_hand(data: st.DataObject) -> None:
             board.driver.write(rng.choice((1, 2, 4)), offset, size, rng.getrandbits(8 * size))
             board.driver.read(1, offset, size)
     board.settle()
+
+
+@pytest.mark.parametrize("wraps", [False, True])
+def test_packed_rings_tell_when_a_descriptor_is_used(wraps: bool) -> None:
+    # 2.8.10: the interrupt that is wanted is that of a descriptor, in this turn of the ring or the next.
+    board = Board(packed=True, event_index=True, msix=True)
+    size, done = board.driver.size, 0
+    while wraps and done + 3 <= size:
+        board.do(0, 0, Buffer(DATA, 512, True))
+        done += 3
+    board.driver.messages.clear()
+    # Three descriptors each, from there on; the second chain of them has the one that is waited for.
+    wanted, turn = (done + 4) % size, done + 4 < size
+    board.memory.write(0x104000, struct.pack("<HH", wanted | (0x8000 if turn else 0), 2))
+    for number in range(4):
+        board.request(0, number, Buffer(DATA, 512, True), number=number)
+        board.driver.kick()
+        board.settle()
+        assert len(board.driver.messages) == (1 if number >= 1 else 0), number
+    board.memory.write(0x104000, struct.pack("<HH", 0, 1))
+    board.request(0, 0, Buffer(DATA, 512, True))
+    board.driver.kick()
+    board.settle()
+    assert len(board.driver.messages) == 1
+
+
+def test_messages_that_are_masked_wait() -> None:
+    # PCI 3.0, 6.8.2.9
+    board = Board(msix=True)
+    table, control = board.function.bars[1].device, 0x42
+    table.write(16 + 12, 4, 1)
+    board.do(0, 0, Buffer(DATA, 512, True))
+    assert (board.driver.messages, table.read(0x800, 4)) == ([], 2)
+    table.write(16 + 12, 4, 0)
+    assert (board.driver.messages, table.read(0x800, 4)) == ([(0xFEE00000, 0x41)], 0)
+    board.function.write_config(control, 2, 0xC000)
+    board.do(0, 0, Buffer(DATA, 512, True))
+    assert len(board.driver.messages) == 1
+    board.function.write_config(control, 2, 0x8000)
+    assert len(board.driver.messages) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 _ROM_UNIT: Final = 64 << 10
 _MOST_ROM: Final = 16 << 20
 _MOST_KERNEL: Final = 1 << 30
+#: Where distributions put SeaBIOS.
+_SEABIOS: Final = ("/usr/share/seabios/bios-256k.bin", "/usr/share/qemu/bios-256k.bin")
 #: A mass storage controller of no further kind.
 _MASS_STORAGE: Final = 0x010000
 
@@ -111,8 +114,15 @@ class Built:
 
 def _firmware(name: str) -> bytes:
     """Return a ROM."""
-    if name in ("auto", "builtin", "seabios"):
-        raise EmulationError(f"firmware {name}: not there; give a kernel or the file of a ROM")
+    if name == "builtin":
+        raise EmulationError("firmware builtin: there is none yet; give a kernel, seabios, or the file of a ROM")
+    if name in ("auto", "seabios"):
+        found = next((path for path in _SEABIOS if os.path.exists(path)), None)
+        if found is None:
+            raise EmulationError(
+                f"firmware {name}: SeaBIOS is not installed (Debian's package seabios); or give a kernel"
+            )
+        name = found
     data = _read(name, "firmware")
     if not data or len(data) > _MOST_ROM:
         raise EmulationError(f"{name}: {len(data)} bytes, expected a ROM of up to {_MOST_ROM >> 20} MiB")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import struct
 from typing import TYPE_CHECKING, Final
 
 from blockkit.errors import EmulationError
@@ -67,6 +68,13 @@ class GuestMemory:
         """Write; raises GuestError as :meth:`view` does."""
         self.view(address, len(data))[:] = data
         self.wrote(address, len(data))
+
+    def e820(self) -> bytes:
+        """Return RAM as firmware is told of it: addresses, lengths and the type RAM, all of it."""
+        found = [(0, self.low)]
+        if self.size > self.low:
+            found.append((_HIGH, self.size - self.low))
+        return b"".join(struct.pack("<QQI", address, length, 1) for address, length in found)
 
     def usable(self) -> Sequence[tuple[int, int]]:
         """Return where RAM is that an operating system may use, as addresses and lengths: no ROM, no shadow of it."""

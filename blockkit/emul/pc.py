@@ -7,8 +7,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from blockkit.emul import ioapic, lapic
+from blockkit.emul.acpi.loader import files as acpi_files
 from blockkit.emul.acpi.tables import build as build_tables
 from blockkit.emul.cmos import Cmos
+from blockkit.emul.fw_cfg import FirmwareConfig
 from blockkit.emul.i8042 import KeyboardController
 from blockkit.emul.ide.controller import PiixIde
 from blockkit.emul.ioapic import IoApic
@@ -42,6 +44,8 @@ _IDE: Final = (14, 15)
 #: Drives that the IDE function has at most.
 IDE_DRIVES: Final = 4
 _TIMER_PIN: Final = 2
+#: Bytes that are kept of what firmware says.
+_MOST_LOG: Final = 1 << 20
 #: Where the tables of ACPI are, and the pointer to them.
 _TABLES, _TABLES_POINTER = 0xE0000, 0xF0000
 
@@ -59,6 +63,7 @@ class Pc(Machine):
     Attributes:
         memory: RAM, as devices see it.
         pci: The bus, to which :meth:`add_pci` adds.
+        debug_log: What firmware wrote to port 402h.
     """
 
     def __init__(
@@ -119,6 +124,12 @@ class Pc(Machine):
         )
         ports.map(0xB2, 2, self.power.apm)
 
+        # What firmware asks for, and what it says.
+        self.debug_log = bytearray()
+        config = FirmwareConfig(self.memory, {"etc/e820": self.memory.e820(), **acpi_files()})
+        ports.map(0x402, 1, Ports(lambda _, __: 0xE9, lambda _, __, value: self._log(value)))
+        ports.map(0x510, 12, config)
+
         # In the order in which they are brought back: what drives a line, before whoever listens.
         self._devices: dict[str, Savable] = {
             "pit": pit,
@@ -126,6 +137,7 @@ class Pc(Machine):
             "cmos": cmos,
             "keyboard": self.keyboard,
             "serial": self.serial,
+            "fw_cfg": config,
         }
         self._last_devices: dict[str, Savable] = {
             "isa": self.isa,
@@ -162,6 +174,10 @@ class Pc(Machine):
     def ram(self) -> memoryview:
         """All RAM, in one piece."""
         return self.memory.ram
+
+    def _log(self, value: int) -> None:
+        if len(self.debug_log) < _MOST_LOG:
+            self.debug_log.append(value & 0xFF)
 
     def add_pci(self, name: str, function: PciFunction, slot: int | None = None, number: int = 0) -> None:
         """Put a function of a device into a slot, the next one that is free without ``slot``."""

@@ -35,11 +35,15 @@ class Tables(NamedTuple):
         address: Where the first byte of ``data`` is to be.
         data: The tables, one behind the other.
         pointer: The RSDP, which may be anywhere that it is looked for.
+        pointers: Where in ``data`` there are addresses of other parts of it, and of how many bytes each is.
+        headers: Where in ``data`` there are tables with a checksum, and how long each is.
     """
 
     address: int
     data: bytes
     pointer: bytes
+    pointers: list[tuple[int, int]]
+    headers: list[tuple[int, int]]
 
 
 def _checked(data: bytes, at: int = _CHECKSUM_AT) -> bytes:
@@ -157,15 +161,23 @@ def _pointers(signature: bytes, code: str, addresses: Iterable[int]) -> bytes:
 def build(address: int) -> Tables:
     """Return all tables for a place in memory, a multiple of 64 below 4 GiB."""
     data = bytearray()
+    pointers: list[tuple[int, int]] = []
+    headers: list[tuple[int, int]] = []
 
-    def add(table: bytes) -> int:
+    def add(table: bytes, size: int = 0, *places: int) -> int:
         data.extend(bytes(-len(data) % 64))
+        start = len(data)
         data.extend(table)
-        return address + len(data) - len(table)
+        pointers.extend((start + place, size) for place in places)
+        if not table.startswith(b"FACS"):
+            headers.append((start, len(table)))
+        return address + start
 
     facs_at, dsdt_at = add(facs()), add(dsdt())
-    tables = [add(fadt(facs_at, dsdt_at)), add(madt())]
-    rsdt, xsdt = add(_pointers(b"RSDT", "<I", tables)), add(_pointers(b"XSDT", "<Q", tables))
+    tables = [add(fadt(facs_at, dsdt_at), 4, 36, 40), add(madt())]
+    first_entry = _HEADER.size
+    rsdt = add(_pointers(b"RSDT", "<I", tables), 4, *(first_entry + 4 * index for index in range(len(tables))))
+    xsdt = add(_pointers(b"XSDT", "<Q", tables), 8, *(first_entry + 8 * index for index in range(len(tables))))
     first = _checked(struct.pack("<8sB6sBI", b"RSD PTR ", 0, _OEM, 2, rsdt), 8)
     pointer = _checked(first + struct.pack("<IQB3x", 36, xsdt, 0), 32)
-    return Tables(address, bytes(data), pointer)
+    return Tables(address, bytes(data), pointer, pointers, headers)

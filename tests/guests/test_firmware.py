@@ -1,0 +1,62 @@
+"""Debian's SeaBIOS starts a boot sector from any disk behind any controller."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+import pytest
+
+import blockkit
+from blockkit.emul.session import Outcome
+from tests.guests.debian import directory
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.guest
+
+MESSAGE = b"started from the disk\r\n"
+#: A boot sector that reads the next sector by INT 13h and sends what is in it, up to a zero, to the first serial port;
+#: then it leaves with 21h at port 501h, or 22h if the sector could not be read.
+CODE = bytes.fromhex(
+    "fa 31c0 8ed8 8ec0 8ed0 bc007c fb"  # cli; xor %ax, %ax; ds, es, ss = 0; mov $7c00h, %sp; sti
+    "bb0080 b80102 b90200 b600 cd13"  # bx = 8000h; ax = 0201h; cx = 0002h; dh = 0; int 13h
+    "b022 7211"  # al = 22h; jc away
+    "be0080 baf803 fc"  # si = 8000h; dx = 3f8h; cld
+    "ac 84c0 7403 ee ebf8"  # 1: lodsb; test %al, %al; jz 2f; out %al, %dx; jmp 1b
+    "b021"  # 2: al = 21h
+    "ba0105 ee fa f4"  # away: dx = 501h; out %al, %dx; cli; hlt
+)
+
+
+def boot_disk() -> bytes:
+    return CODE.ljust(510, b"\0") + struct.pack("<H", 0xAA55) + MESSAGE.ljust(512, b"\0")
+
+
+@pytest.mark.parametrize("kind", ["raw", "qcow2", "backed"])
+@pytest.mark.parametrize("interface", ["ide", "virtio"])
+def test_a_boot_sector_starts(interface: str, kind: str, tmp_path: Path) -> None:
+    firmware = directory() / "amd64/usr/share/seabios/bios-256k.bin"
+    disk, size = tmp_path / "disk", 4 << 20
+    driver = "raw" if kind == "raw" else "qcow2"
+    if kind == "backed":
+        below = tmp_path / "below"
+        below.write_bytes(boot_disk())
+        blockkit.create_image(disk, "qcow2", size, backing_file=str(below), backing_format="raw")
+    else:
+        blockkit.create_image(disk, driver, size)
+        with blockkit.open_image(disk, format=driver, read_only=False) as node:
+            node.write(0, boot_disk())
+    with blockkit.Machine(
+        disks=[{"file": str(disk), "format": driver, "if": interface}],
+        firmware=str(firmware),
+        memory="64M",
+        accelerator="jit",
+        reboot=False,
+    ) as vm:
+        assert vm.wait() is Outcome.EXIT
+        assert vm.exit_code == 0x21 << 1 | 1
+        assert vm.serial_text.encode() == MESSAGE
+        # What it takes is counted, not timed: SeaBIOS comes to the boot sector within some million instructions.
+        assert vm.now < 0.1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import struct
 from functools import cache
 from typing import Final, NamedTuple
 
@@ -19,7 +20,7 @@ CODE: Final = 0x1000
 _SHIFTS: Final = frozenset(("SHL", "SHR", "SAR", "SAL", "SHLD", "SHRD"))
 _ROTATIONS: Final = frozenset(("ROL", "ROR", "RCL", "RCR"))
 _TESTS: Final = frozenset(("BT", "BTS", "BTR", "BTC"))
-_STACK: Final = frozenset(("PUSH", "POP", "CALL", "RET", "LEAVE"))
+_STACK: Final = frozenset("PUSH POP CALL RET LEAVE PUSHA PUSHAD POPA POPAD ENTER".split())
 #: The instructions these cases are about, and where their operands may be.
 INTEGER: Final = (
     _SHIFTS | _ROTATIONS | _TESTS | _STACK | {f"{name}{cc}" for name in ("J", "SET", "CMOV") for cc in CONDITIONS}
@@ -124,7 +125,7 @@ def case(rng: random.Random, form: Form, data: int) -> Case | None:
     if made is None:
         return None
     found, code, _ = made
-    if found.name in ENDS or found.name in ("PUSH", "POP", "LEAVE", "STD", "NOP"):
+    if found.name in ENDS or found.name in ("PUSH", "POP", "LEAVE", "ENTER", "STD", "NOP"):
         return None
     registers = [number(rng) for _ in range(16)]
     registers[state.RSP] = 0
@@ -200,6 +201,9 @@ def case_in(rng: random.Random, form: Form, world: World) -> Case | None:
             kept = registers[register] & (1 << width) - (1 << world.stack)
             registers[register] = kept | below & (1 << world.stack) - 1
     code = made.code
+    if found.name == "ENTER":
+        # Little room: Unicorn does not look whether it is there.
+        code = code[:-3] + struct.pack("<HB", rng.randrange(64), code[-1])
     memory = found.is_memory and found.name not in ("LEA", "NOP")
     if memory or any(operand.where is Where.OFFSET for operand in found.form.operands):
         placed = _place(rng, made, world, registers)

@@ -20,7 +20,7 @@ from tests.cpu.machine import PAGE, LongBoard, Observed
 
 FORMS = described()
 #: Not for the host: what uses the stack, goes elsewhere, or does nothing.
-ELSEWHERE = frozenset(("PUSH", "POP", "LEAVE", "STD", "NOP")) | {name for name in FORMS if name in ENDS}
+ELSEWHERE = frozenset(("PUSH", "POP", "LEAVE", "ENTER", "STD", "NOP")) | {name for name in FORMS if name in ENDS}
 STACK = 0x8000
 CASES = 120
 

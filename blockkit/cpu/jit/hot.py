@@ -8,22 +8,21 @@ depends on any of this.
 
 from __future__ import annotations
 
-import mmap
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from blockkit.cpu import state
 from blockkit.cpu.jit import layout
-from blockkit.cpu.jit.memory_map import address_of
 from blockkit.cpu.jit.patch import HoleError, read_stencils
 from blockkit.cpu.jit.stencils import BAIL, EXIT, GO_ON, GO_ON_LINK, GOTO, TAKE, TAKE_LINK, stencil_name
 
 if TYPE_CHECKING:
     from collections.abc import MutableSequence
 
+    from blockkit.cpu.jit.near import NearMemory
     from blockkit.cpu.jit.patch import Code
 
 #: Bytes for code; when they are used up, no more blocks become code until all are forgotten.
-_ROOM: Final = 32 << 20
+ROOM: Final = 32 << 20
 #: What a record's code, its way out and its targets take at most.
 _RECORD_ROOM: Final = 512
 #: Times a block is found at the end of a slice before it becomes code.
@@ -88,7 +87,8 @@ class HotBlocks:
 
     Args:
         slots: The state.
-        arena: The memory of the records.
+        room: The memory of the records, and behind them room for code.
+        records: How many bytes of it are for records.
         symbols: Addresses of the handlers by name.
         data: The object file of the stencils.
 
@@ -96,11 +96,14 @@ class HotBlocks:
         slice: How many instructions the next slice should have.
     """
 
-    def __init__(self, slots: MutableSequence[int], arena: mmap.mmap, symbols: dict[str, int], data: bytes) -> None:
+    def __init__(
+        self, slots: MutableSequence[int], room: NearMemory, records: int, symbols: dict[str, int], data: bytes
+    ) -> None:
         self._slots = slots
-        self._records, self._start = memoryview(arena), address_of(arena)
+        self._records, self._start = room.view[:records], room.address
+        self._memory, self._address = room.view[records:], room.address + records
+        self._is_near = room.is_near
         self._symbols, self._data = symbols, data
-        self._code: mmap.mmap | None = None
         #: By the address of the handler and the scale: the stencil, and the one that sets no flags.
         self._stencils: dict[int, list[tuple[Code, Code] | None]] = {}
         self._parts: dict[str, Code] = {}
@@ -136,7 +139,7 @@ class HotBlocks:
 
     def _promote(self, record: int) -> None:
         """Copy code for a block and its neighbours."""
-        if self._code is None and not self._prepare():
+        if not self._stencils and not self._prepare():
             return
         waiting, done = [record], 0
         while waiting and done < _NEIGHBOURS:
@@ -147,14 +150,10 @@ class HotBlocks:
                 done += 1
 
     def _prepare(self) -> bool:
-        """Read the stencils, and get memory for code; return whether that is possible here."""
-        try:
-            code = mmap.mmap(-1, _ROOM, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
-        except OSError:
-            self._counts = {}
-            self._enough_is_never()
+        """Read the stencils; return whether code can be here."""
+        if not self._is_near:
+            self._give_up()
             return False
-        self._code, self._memory, self._address = code, memoryview(code), address_of(code)
         stencils = read_stencils(self._data)
         self._parts = {name: stencils[name] for name in (EXIT, GOTO, TAKE_LINK, GO_ON_LINK)}
         for name, address in self._symbols.items():
@@ -167,7 +166,8 @@ class HotBlocks:
         self._stencils[self._symbols["h_goto"]] = [(self._parts[GOTO], self._parts[GOTO])] * 4
         return True
 
-    def _enough_is_never(self) -> None:
+    def _give_up(self) -> None:
+        """Look no more: code cannot be where it would have to be."""
         self.sample = lambda: None  # type: ignore[method-assign]
         self.slice = _LONGEST
 
@@ -191,9 +191,13 @@ class HotBlocks:
             if last:
                 break
             record += layout.RECORD_SIZE
-        if _ROOM - self._next < len(pieces) * _RECORD_ROOM:
+        if ROOM - self._next < len(pieces) * _RECORD_ROOM:
             return []
         while (wrong := self._lay_out(_without_dead_flags(pieces), first, record)) is not None:
+            if not pieces[wrong].is_hot:
+                # It is too far from here to where the records or the handlers are.
+                self._give_up()
+                return []
             pieces[wrong] = pieces[wrong]._replace(code=self._parts[EXIT], quiet=None)
         return following
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Final
 
 from blockkit.cpu import state
 from blockkit.cpu.jit import layout
-from blockkit.cpu.jit.hot import HotBlocks
+from blockkit.cpu.jit.hot import ROOM, HotBlocks
 from blockkit.cpu.jit.memory_map import NativeMemory, address_of
+from blockkit.cpu.jit.near import NearMemory
 from blockkit.cpu.portable.blocks import LONGEST
 from blockkit.cpu.portable.vcpu import PortableVcpu
 
@@ -47,7 +48,7 @@ class JitVcpu(PortableVcpu):
         self._failure: BaseException | None = None
         self._area = mmap.mmap(-1, layout.ALL_SLOTS * 8)
         self._state = address_of(self._area)
-        self._arena = mmap.mmap(-1, _ARENA)
+        self._arena = NearMemory(_ARENA + ROOM, symbols["enter"])
         self._absent_ports = mmap.mmap(-1, _PORTS)
         self._known_ports: set[int] = set()
         self._table = mmap.mmap(-1, _BLOCK_ENTRIES * layout.BLOCK_ENTRY)
@@ -57,7 +58,7 @@ class JitVcpu(PortableVcpu):
             setattr(self, f"_{name}", _SIMPLE(symbols[name]))
         self._forget_code_page = _WITH_NUMBER(symbols["forget_code_page"])
         super().__init__(bus)
-        self._hot = HotBlocks(self.slots, self._arena, self._symbols, stencils)
+        self._hot = HotBlocks(self.slots, self._arena, _ARENA, self._symbols, stencils)
         self._install()
 
     #: Native code is left anyway when there is something to look at.
@@ -162,7 +163,7 @@ class JitVcpu(PortableVcpu):
     def _forget_all(self) -> None:
         super()._forget_all()
         slots = self.slots
-        start = address_of(self._arena)
+        start = self._arena.address
         # Records begin at multiples of their size.
         slots[layout.ARENA_NEXT] = start + -start % layout.RECORD_SIZE
         slots[layout.ARENA_END] = start + _ARENA

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from blockkit.cpu import state
 from blockkit.cpu.sem.operands import address, get, linear, put
+from blockkit.cpu.system import frames
 
 if TYPE_CHECKING:
     from blockkit.cpu.sem.machine import Machine, Value
@@ -73,3 +74,19 @@ def leave(m: Machine) -> None:
     value = m.name(m.load(linear(m, _SS, frame, bits // 8), bits))
     _set(m, frame + bits // 8)
     m.set_register(state.RBP, value)
+
+
+def push_all(m: Machine) -> None:
+    """PUSHA and PUSHAD."""
+    m.call(frames.push_all, m.instruction.operand_size)
+
+
+def pop_all(m: Machine) -> None:
+    """POPA and POPAD."""
+    m.call(frames.pop_all, m.instruction.operand_size)
+
+
+def enter(m: Machine) -> None:
+    """ENTER."""
+    room, level = m.immediate(16), m.second(8)
+    m.call(frames.enter_frame, m.instruction.operand_size, room.zero_extended(64), level.zero_extended(64))

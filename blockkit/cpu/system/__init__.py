@@ -15,6 +15,7 @@ MODULES: Final = tuple(
         "delivery",
         "descriptors",
         "flags",
+        "frames",
         "identity",
         "paging",
         "ports",

@@ -28,7 +28,7 @@ PACKAGES = {
     "qemu-io": "qemu-utils",
     "qemu-nbd": "qemu-utils",
     "gdb": "gdb",
-    "qemu-system-x86_64": "qemu-system-x86",
+    "grub-mkimage": "grub-common",
     "mdir": "mtools",
     "mcopy": "mtools",
     "mtype": "mtools",

@@ -65,7 +65,14 @@ class GuestBus(Protocol):
 
 
 class Vcpu(Protocol):
-    """One processor. All but :meth:`kick` is for the thread that runs it, and for callbacks of its bus."""
+    """One processor. All but :meth:`kick` is for the thread that runs it, and for callbacks of its bus.
+
+    Attributes:
+        port_time: Units of virtual time that an access to a port takes beside those of its instruction; 0 at first.
+            Without, a guest that waits for a timer by looking at it does so millions of times.
+    """
+
+    port_time: int
 
     def run(self, budget: int) -> Stop:
         """Execute up to ``budget`` units of virtual time: instructions, or nanoseconds where they are not counted.

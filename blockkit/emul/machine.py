@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from blockkit.cpu.accelerator import Accelerator
 
+#: Nanoseconds that an access to a port takes: about what one on PCI does, and less than one on ISA.
+_PORT_TIME: Final = 300
 #: Nanoseconds that pass at most before somebody else gets a word in.
 SLICE: Final = 10_000_000
 
@@ -102,6 +104,7 @@ class Machine:
     def __init__(self, accelerator: Accelerator, bus: Bus) -> None:
         self.bus = bus
         self.cpu = accelerator.create_vcpu(bus)
+        self.cpu.port_time = _PORT_TIME
         bus.ports.changed = self.cpu.port_map_changed
         bus.memory_changed = self.cpu.memory_map_changed
         self.clock = Clock(lambda: self.cpu.executed, self.cpu.kick)

@@ -173,6 +173,7 @@ def run_both(
         for address, data in made.memory.items():
             board.write(address, data[: RAM - address])
         board.cpu.set_state(list(made.slots))
+        board.cpu.port_time = (0, 3, 300)[seed % 3]
     for step in range(steps):
         budget = rng.choice((1, 2, 3, 5, 17, 40, 100, 333))
         rip = boards[0].cpu.slots[state.RIP]

@@ -86,9 +86,11 @@ def test_a_guest_that_sleeps_for_good(start: Callable[..., Machine]) -> None:
 def test_waiting_for_a_time_and_for_a_condition(start: Callable[..., Machine]) -> None:
     vm = start(echo())
     vm.run_until(0.0005)
-    assert vm.now == 0.0005
+    # It ends with the instruction in which the time comes, and an access to a port takes some.
+    assert 0.0005 <= vm.now < 0.000501
+    before = vm.now
     vm.run_until(0.0001)
-    assert vm.now == 0.0005
+    assert vm.now == before
     vm.send("x")
     vm.run_until(lambda vm: "x" in vm.serial_text)
     with pytest.raises(GuestTimeoutError):

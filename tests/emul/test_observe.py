@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -65,7 +66,7 @@ def test_what_a_request_costs_is_counted(vm: Machine) -> None:
     assert [(each.operation, each.offset, each.length) for each in vm.requests] == [
         ("read", sector * 512, 512) for sector in (3, 2, 1)
     ]
-    assert all(abs(each.ended - each.began - 20e-6) < 1e-9 for each in vm.requests)
+    assert all(-1e-9 < each.ended - each.began - 20e-6 < 4e-7 for each in vm.requests)
     table = "\n".join(vm.accesses.table())
     assert "drive0: 3 requests" in table
 
@@ -87,7 +88,9 @@ def test_a_trace_leads_from_the_register_to_the_host_and_back(vm: Machine) -> No
         ("host", "file", "read", 5 * 65536 + 512, 512, 1),
     ]
     done = layers.index("done")
-    assert (third[done].took, third[done].virtual) == (20_000, third[start].virtual + 20_000)
+    # It is told with the instruction in which the time comes, and an access to a port takes some.
+    assert 20_000 <= third[done].took < 20_400
+    assert third[done].virtual == third[start].virtual + third[done].took
     # While it waits and when it learns of the end, the guest reads the status.
     assert {(e.place, e.action) for e in third[done + 1 :]} == {("status", "read")}
     flush = [event for event in events if event.request == 4]
@@ -112,7 +115,7 @@ def test_traces_are_files_of_three_kinds(vm: Machine, tmp_path: Path, name: str)
         assert "toy command write 1 0x1" in text
         assert "drive0 read 0x200 512\n" in text
         assert "  file " in text
-        assert "done after 20.000 us\n" in text
+        assert re.search(r"done after 20\.[0-3]\d\d us\n", text)
     elif name == "trace.jsonl":
         events = [Event(**json.loads(line)) for line in text.splitlines()]
         assert {event.layer for event in events} == {"register", "request", "node", "host", "done"}

@@ -183,7 +183,11 @@ _LOOK: Final = _handler(
     f"""
 {_set(state.RES, "%res", "res.p")}
 {_set(state.COUT, "%cout", "cout.p")}
-  %stop = icmp slt i64 %left, 0
+{_slot(layout.WAITED, "waited.p")}
+  %waited = load i64, ptr %waited.p
+  store i64 0, ptr %waited.p
+  %rest = sub i64 %left, %waited
+  %stop = icmp slt i64 %rest, 0
   br i1 %stop, label %leave, label %ask
 ask:
   %found = call i64 @look_around(ptr %S)
@@ -193,12 +197,12 @@ go:
 {_slot(layout.TLB_POINTER, "slot.p")}
   %slot = load i64, ptr %slot.p
   %tlb.now = getelementptr i64, ptr %S, i64 %slot
-  musttail call {CONVENTION} void @go_offset(ptr %S, ptr %ip, i64 %res, i64 %cout, i64 %left, ptr %tlb.now)
+  musttail call {CONVENTION} void @go_offset(ptr %S, ptr %ip, i64 %res, i64 %cout, i64 %rest, ptr %tlb.now)
   ret void
 leave:
 {_set(layout.EXIT, str(layout.LEFT_BLOCK), "exit.p")}
-{_SPENT}
-{_set(layout.LEFT, "%left", "left.p")}
+{_SPENT.replace("%left", "%rest")}
+{_set(layout.LEFT, "%rest", "left.p")}
 {_set(layout.RECORD, "%record", "record.p")}
   ret void
 """,

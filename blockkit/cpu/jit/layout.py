@@ -49,6 +49,8 @@ SHORT: Final = NATIVE + 30
 STOP: Final = NATIVE + 298
 #: Address of a byte for each port, not zero where it is known that nothing answers.
 ABSENT_PORTS: Final = NATIVE + 299
+#: What an access to a port takes beside its instruction, and what such accesses took since it was taken off the budget.
+PORT_TIME, WAITED = NATIVE + 300, NATIVE + 301
 #: Address of the state.
 STATE: Final = NATIVE + 29
 #: Room for the bytes of an instruction on two pages, and for a record that nobody runs.

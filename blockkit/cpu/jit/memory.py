@@ -16,12 +16,14 @@ from blockkit.cpu.jit.layout import (
     NO_PAGE,
     PORT_IN,
     PORT_OUT,
+    PORT_TIME,
     REGION_COUNT,
     REGIONS,
     STALE,
     TLB,
     TLB_END,
     TLB_ENTRIES,
+    WAITED,
 )
 from blockkit.cpu.state import ATTENTION, MODE, MODE_64, PROTECTION
 from blockkit.cpu.system.paging import ALLOWED, IMPLICIT, READ, WRITE, rights_now, walk
@@ -261,17 +263,19 @@ def write_physical(address: int, size: int, value: int) -> None:
 
 def port_in(port: int, size: int) -> int:
     """Read an I/O port."""
+    S[ATTENTION] = 1
+    S[WAITED] += S[PORT_TIME]
     if host_read(S[ABSENT_PORTS] + port, 1):
         return (1 << size * 8) - 1
-    S[ATTENTION] = 1
     return callback(S[PORT_IN], port, size, 0)
 
 
 def port_out(port: int, size: int, value: int) -> None:
     """Write one."""
+    S[ATTENTION] = 1
+    S[WAITED] += S[PORT_TIME]
     if host_read(S[ABSENT_PORTS] + port, 1):
         return
-    S[ATTENTION] = 1
     callback(S[PORT_OUT], port, size, value)
 
 

@@ -207,6 +207,7 @@ class JitVcpu(PortableVcpu):
         slots = self.slots
         slots[layout.LEFT], slots[layout.LIMIT] = left, slots[state.EXECUTED] + left
         slots[layout.SHORT] = short
+        slots[layout.PORT_TIME] = self.port_time
         slots[state.ATTENTION] = 0
         self._set_key(self._state)
         self._enter(self._state, 0)
@@ -222,6 +223,8 @@ class JitVcpu(PortableVcpu):
         """Learn in Python what native code did; raises what a callback raised."""
         slots = self.slots
         slots[layout.STOP] = int(self._kicked)
+        # Whoever runs on looks around anyway.
+        slots[state.ATTENTION] = 0
         if slots[layout.STALE]:
             slots[layout.STALE] = 0
             super()._flush(1)

@@ -54,6 +54,7 @@ class KvmVcpu:
     """
 
     def __init__(self, bus: GuestBus, *, create_irqchip: bool = False, cpuid: Leaves | None = None) -> None:
+        self.port_time = 0
         self.bus = bus
         self._vcpu = -1
         self._alarm: Alarm | None = None

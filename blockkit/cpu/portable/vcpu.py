@@ -36,6 +36,7 @@ class PortableVcpu:
 
     Attributes:
         slots: The state; its arithmetic flags are as the last instruction left them.
+        port_time: Units of virtual time that an access to a port takes beside those of its instruction.
     """
 
     #: Instructions between two looks at whether somebody kicked.
@@ -46,6 +47,9 @@ class PortableVcpu:
         self.slots = self._new_slots()
         self.memory = self._new_memory()
         self._interrupt = self._nmi = self._kicked = False
+        self.port_time = 0
+        #: What ports took since it was last added to EXECUTED.
+        self._waited = 0
         #: What is known by RIP alone, for each way to come there; and everything, by physical address.
         self._jumps: dict[tuple[int, ...], dict[int, Block]] = {}
         self._blocks: dict[tuple[int, ...], Block] = {}
@@ -164,7 +168,12 @@ class PortableVcpu:
         """Execute ``budget`` instructions, exactly, unless something else ends it before."""
         slots = self.slots
         end = slots[state.EXECUTED] + budget
-        while slots[state.EXECUTED] < end:
+        while True:
+            if self._waited:
+                slots[state.EXECUTED] += self._waited
+                self._waited = 0
+            if slots[state.EXECUTED] >= end:
+                return Stop.BUDGET
             if self._kicked:
                 self._kicked = False
                 return Stop.KICKED
@@ -180,7 +189,6 @@ class PortableVcpu:
                 self._run_alone()
                 continue
             self._run_blocks(min(end, slots[state.EXECUTED] + self._slice))
-        return Stop.BUDGET
 
     def _accesses(self) -> tuple[Callable[[int, int], int], Callable[[int, int, int], None]]:
         """Return how an instruction loads and stores now."""
@@ -393,9 +401,11 @@ class PortableVcpu:
     def _port_in(self, port: int, size: int) -> int:
         if self._watching:
             self._breakpoints.port(port, size)
+        self._waited += self.port_time
         return self.bus.port_read(port, size)
 
     def _port_out(self, port: int, size: int, value: int) -> None:
         if self._watching:
             self._breakpoints.port(port, size)
+        self._waited += self.port_time
         self.bus.port_write(port, size, value)

@@ -29,6 +29,7 @@ PACKAGES = {
     "qemu-nbd": "qemu-utils",
     "gdb": "gdb",
     "grub-mkimage": "grub-common",
+    "iasl": "acpica-tools",
     "mdir": "mtools",
     "mcopy": "mtools",
     "mtype": "mtools",

@@ -30,6 +30,7 @@ PACKAGES = {
     "gdb": "gdb",
     "grub-mkimage": "grub-common",
     "iasl": "acpica-tools",
+    "genisoimage": "genisoimage",
     "mdir": "mtools",
     "mcopy": "mtools",
     "mtype": "mtools",

@@ -10,6 +10,7 @@ from blockkit.cpu.choose import choose
 from blockkit.emul import linux
 from blockkit.emul.drives import Drive, open_drive
 from blockkit.emul.ide.ata import AtaDrive
+from blockkit.emul.ide.atapi import AtapiDrive
 from blockkit.emul.machine import End
 from blockkit.emul.pc import IDE_DRIVES, Pc
 from blockkit.emul.serial.port import SerialLog
@@ -19,6 +20,7 @@ from blockkit.errors import EmulationError, OptionError, from_os_error
 
 if TYPE_CHECKING:
     from blockkit.emul.config import MachineConfig
+    from blockkit.emul.ide.drive import Drive as IdeDrive
 
 #: ROMs are as long as the largest area that is switched between ROM and RAM, or a multiple of that.
 _ROM_UNIT: Final = 64 << 10
@@ -72,16 +74,20 @@ class Built:
 
     def _attach(self) -> None:
         """Put each disk behind its controller."""
-        cable: list[AtaDrive | None] = []
+        cable: list[IdeDrive | None] = []
+        media: list[IdeDrive | None] = []
         for drive in self.drives:
             if drive.config.interface == "virtio":
                 self.pc.add_pci(drive.name, VirtioPci(VirtioBlk(self.pc.memory, drive.disk), _MASS_STORAGE))
             elif drive.config.interface == "ide":
                 cable.append(AtaDrive(drive.disk))
             else:
-                raise EmulationError(f"{drive.config.name}: there are no {drive.config.interface} drives")
-        if len(cable) > IDE_DRIVES:
-            raise EmulationError(f"{len(cable)} drives of IDE, expected {IDE_DRIVES} at most")
+                media.append(AtapiDrive(drive.disk))
+        if len(cable) + len(media) > IDE_DRIVES:
+            raise EmulationError(f"{len(cable) + len(media)} drives of IDE, expected {IDE_DRIVES} at most")
+        # CD-ROMs are on the second cable, where there is room.
+        cable += [None] * (min(IDE_DRIVES // 2, IDE_DRIVES - len(media)) - len(cable)) if media else []
+        cable += media
         self.pc.add_ide([*cable, *[None] * (IDE_DRIVES - len(cable))])
 
     def start(self) -> None:

@@ -67,7 +67,7 @@ def _examine(name: str) -> str:
 def _make(name: str) -> Accelerator:
     """Return an accelerator, importing its module."""
     package, missing = _PACKAGES.get(name, ("", ""))
-    if package and find_spec(package) is None:
+    if package and find_spec(package) is None and not _is_compiled():
         raise EmulationError(f"{name}: {missing}")
     module, attribute = ACCELERATORS[name]
     try:
@@ -75,6 +75,13 @@ def _make(name: str) -> Accelerator:
     except (ImportError, OSError) as error:
         raise EmulationError(f"{name}: cannot be loaded: {error}") from error
     return accelerator
+
+
+def _is_compiled() -> bool:
+    """Whether the native code is kept from when llvmlite was there: it does not need it any more."""
+    from blockkit.cpu.jit.build import is_kept
+
+    return is_kept()
 
 
 def _suggestion(word: str) -> str:

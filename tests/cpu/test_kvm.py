@@ -968,7 +968,8 @@ def test_probing_survives_what_goes_wrong(monkeypatch: pytest.MonkeyPatch) -> No
     assert probe() == Probe(False, "kvm: the host has no such interface: no such thing")
 
 
-def pretend(monkeypatch: pytest.MonkeyPatch, found: Probe, packages: set[str]) -> None:
+def pretend(monkeypatch: pytest.MonkeyPatch, found: Probe, packages: set[str], *, kept: bool = False) -> None:
+    monkeypatch.setattr("blockkit.cpu.jit.build.is_kept", lambda: kept)
     monkeypatch.setattr("blockkit.cpu.kvm.probe.probe", lambda: found)
     monkeypatch.setattr(choosing, "find_spec", lambda name: object() if name in packages else None)
 
@@ -994,6 +995,12 @@ def test_the_translator_is_preferred_to_a_kernel_that_emulates(monkeypatch: pyte
     monkeypatch.setitem(choosing.ACCELERATORS, "jit", ("types", "SimpleNamespace"))
     _accelerator, why = choosing.choose()
     assert why == "jit: the fastest that can be used here; kvm: the kernel emulates"
+
+
+def test_what_was_compiled_once_needs_no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, Probe(False, "kvm: the kernel emulates"), set(), kept=True)
+    accelerator, why = choosing.choose()
+    assert (accelerator.name, why) == ("jit", "jit: the fastest that can be used here; kvm: the kernel emulates")
 
 
 def test_what_is_asked_for_is_chosen_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:

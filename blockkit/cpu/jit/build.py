@@ -87,6 +87,11 @@ def native_object(say: Callable[[str], None]) -> bytes:
     return made
 
 
+def is_kept() -> bool:
+    """Whether there is an object for this version and this processor already."""
+    return _kept(cache_directory(), _key(), compiler_version()) is not None
+
+
 def _kept(directory: Path, key: str, version: str | None) -> bytes | None:
     """Return an object that is kept, if nobody else can have written it."""
     try:

@@ -36,6 +36,10 @@ _NAMES: Final = [getattr(uc, f"UC_X86_REG_E{name[1:].upper()}") for name in stat
 _SELECTORS: Final = [getattr(uc, f"UC_X86_REG_{name}") for name in SEGMENTS]
 
 
+class OutsideError(Exception):
+    """The case uses memory that Unicorn does not have here."""
+
+
 class Case(NamedTuple):
     """What to run, at which level, and what memory holds: the GDT, the LDT, and more by addresses."""
 
@@ -163,7 +167,7 @@ def theirs(case: Case) -> After:
     except unicorn.UcError as error:
         # It looks at what comes next.
         if error.errno != unicorn.UC_ERR_FETCH_UNMAPPED:
-            raise
+            raise OutsideError from error
     several = [machine.reg_read(name) for name in _SELECTORS]
     several += [machine.reg_read(name)[0] for name in (uc.UC_X86_REG_LDTR, uc.UC_X86_REG_TR)]
     registers = [machine.reg_read(name) for name in _NAMES]

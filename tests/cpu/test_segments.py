@@ -22,7 +22,7 @@ from tests.cpu.descriptors import (
     descriptor,
     tables,
 )
-from tests.cpu.levels import RANDOM, SEGMENTS, Case, ours, random_descriptor, random_selector, theirs
+from tests.cpu.levels import RANDOM, SEGMENTS, Case, OutsideError, ours, random_descriptor, random_selector, theirs
 from tests.cpu.machine import Observed, real_mode
 
 CASES: Final = 48
@@ -109,7 +109,10 @@ def test_it_does_what_unicorn_does(name: str) -> None:
     for _ in range(CASES):
         case = random_case(rng, name)
         found, cpu = ours(case)
-        expected = theirs(case)
+        try:
+            expected = theirs(case)
+        except OutsideError:
+            continue
         what = (case.level, hex(case.registers[0] & 0xFFFF), hex(case.registers[1] & 0xFFFF), cpu.fault)
         assert found.vector == expected.vector, what
         assert [hex(each) for each in found.selectors] == [hex(each) for each in expected.selectors], what

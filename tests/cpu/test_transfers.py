@@ -29,7 +29,7 @@ from tests.cpu.descriptors import (
     gate,
     tables,
 )
-from tests.cpu.levels import RANDOM, Case, ours, random_descriptor, theirs
+from tests.cpu.levels import RANDOM, Case, OutsideError, ours, random_descriptor, theirs
 from tests.cpu.machine import Observed
 
 CASES: Final = 80
@@ -142,7 +142,10 @@ def test_it_does_what_unicorn_does(name: str) -> None:
     for _ in range(CASES):
         case = random_case(rng, name)
         found, cpu = ours(case)
-        expected = theirs(case)
+        try:
+            expected = theirs(case)
+        except OutsideError:
+            continue
         what = (case.code.hex(), case.level, cpu.fault, hex(cpu.slots[state.CPL]), found.vector, expected.vector)
         assert found.vector == expected.vector, what
         if name.startswith("CALL") and cpu.slots[state.SEGMENT_ATTRIBUTES + state.CS] & 12 == 12:

@@ -21,6 +21,8 @@ pytestmark = pytest.mark.skipif(not available(), reason="needs an x86-64 process
 CASES: Final = 40
 _UNALIGNED: Final = ("MOVUPS", "MOVUPD", "MOVDQU", "LDDQU")
 #: Those the SDM only bounds the error of.
+#: Sums of products, and the bits of their lanes.
+_SUMS: Final = {"DPPS": 32, "DPPD": 64}
 _APPROXIMATE: Final = frozenset(("RCPPS", "RCPSS", "RSQRTPS", "RSQRTSS"))
 _FLOATS: Final = (
     *(0x00000000, 0x80000000, 0x3F800000, 0xBF800000, 0x7F800000, 0xFF800000, 0x7FC00001, 0x7F800001, 0x00000001),
@@ -88,6 +90,14 @@ def _encode(rng: random.Random, form: Form) -> tuple[Instruction, bytes] | None:
     return None if used & {state.RSP, state.RDI, state.RBX} else (found, data[: found.length])
 
 
+def _without_payloads(value: int, bits: int) -> int:
+    """Return a vector whose NaNs are all the same."""
+    lanes = [value >> at & (1 << bits) - 1 for at in range(0, 128, bits)]
+    infinity = 0x7F800000 if bits == 32 else 0x7FF0 << 48
+    lanes = [infinity + 1 if lane & (1 << bits - 1) - 1 > infinity else lane for lane in lanes]
+    return sum(lane << bits * number for number, lane in enumerate(lanes))
+
+
 class Bench:
     """Both processors."""
 
@@ -135,6 +145,11 @@ class Bench:
         area = host.area
         theirs = [int.from_bytes(area[160 + 16 * n : 176 + 16 * n], "little") for n in range(16)]
         ours = [cpu.slots[state.XMM + 2 * n] | cpu.slots[state.XMM + 2 * n + 1] << 64 for n in range(16)]
+        if found.name in _SUMS:
+            # Which of several NaNs comes out differs from lane to lane on some processors.
+            ours, theirs = (
+                [_without_payloads(each, _SUMS[found.name]) for each in several] for several in (ours, theirs)
+            )
         if found.name in _APPROXIMATE:
             for a, b in zip(ours, theirs, strict=True):
                 _near(a, b, what)

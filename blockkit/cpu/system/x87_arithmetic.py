@@ -14,6 +14,7 @@ from blockkit.cpu.system.x87_round import (
     QUIET,
     SIGNALING,
     X87_BIAS,
+    X87_DENORMAL,
     X87_INVALID,
     X87_SIGN,
     X87_ZERO_DIVIDE,
@@ -159,7 +160,8 @@ def x87_divide(first_word: int, first: int, second_word: int, second: int, dropp
         x87_give_infinity(sign)
         return
     if other == ZERO:
-        S[NOTED] |= X87_ZERO_DIVIDE
+        # It comes before what a denormal dividend in memory would be told for (SDM volume 1, 8.6).
+        S[NOTED] = S[NOTED] & ~X87_DENORMAL | X87_ZERO_DIVIDE
         x87_give_infinity(sign)
         return
     x87_note_denormals(kind, other)

@@ -30,6 +30,10 @@ _MOST_KERNEL: Final = 1 << 30
 _SEABIOS: Final = ("/usr/share/seabios/bios-256k.bin", "/usr/share/qemu/bios-256k.bin")
 #: A mass storage controller of no further kind.
 _MASS_STORAGE: Final = 0x010000
+#: What a disk is called in the boot order, by Open Firmware's device paths.
+_VIRTIO_PATH, _IDE_PATH = "/pci@i0cf8/scsi@{:x}/disk@0,0", "/pci@i0cf8/ide@1,1/drive@{:x}/disk@{:x}"
+#: How long firmware waits when there is nothing to start.
+_FOR_EVER: Final = b"\xff" * 8
 
 
 class Built:
@@ -76,19 +80,29 @@ class Built:
         """Put each disk behind its controller."""
         cable: list[IdeDrive | None] = []
         media: list[IdeDrive | None] = []
+        slots: dict[str, int] = {}
+        on_cable: dict[str, IdeDrive] = {}
         for drive in self.drives:
             if drive.config.interface == "virtio":
-                self.pc.add_pci(drive.name, VirtioPci(VirtioBlk(self.pc.memory, drive.disk), _MASS_STORAGE))
+                function = VirtioPci(VirtioBlk(self.pc.memory, drive.disk), _MASS_STORAGE)
+                slots[drive.name] = self.pc.add_pci(drive.name, function)
             elif drive.config.interface == "ide":
-                cable.append(AtaDrive(drive.disk))
+                cable.append(on_cable.setdefault(drive.name, AtaDrive(drive.disk)))
             else:
-                media.append(AtapiDrive(drive.disk))
+                media.append(on_cable.setdefault(drive.name, AtapiDrive(drive.disk)))
         if len(cable) + len(media) > IDE_DRIVES:
             raise EmulationError(f"{len(cable) + len(media)} drives of IDE, expected {IDE_DRIVES} at most")
         # CD-ROMs are on the second cable, where there is room.
         cable += [None] * (min(IDE_DRIVES // 2, IDE_DRIVES - len(media)) - len(cable)) if media else []
         cable += media
         self.pc.add_ide([*cable, *[None] * (IDE_DRIVES - len(cable))])
+        order = []
+        for drive in self.drives:
+            if drive.name in slots:
+                order.append(_VIRTIO_PATH.format(slots[drive.name]))
+            else:
+                order.append(_IDE_PATH.format(*divmod(cable.index(on_cable[drive.name]), 2)))
+        self.pc.fw_cfg.add({"bootorder": "\n".join(order).encode() + b"\0", "etc/boot-fail-wait": _FOR_EVER})
 
     def start(self) -> None:
         """Bring the processor to where it begins."""

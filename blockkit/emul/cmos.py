@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from blockkit.emul.fields import load_fields, save_fields
+from blockkit.emul.memory import LOW_END
 
 if TYPE_CHECKING:
     from blockkit.emul.clock import Clock, Timer
@@ -17,6 +18,9 @@ _A_UPDATING: Final = 0x80
 _B_SET, _B_PERIODIC, _B_ALARM, _B_UPDATED, _B_BINARY, _B_24_HOURS = 0x80, 0x40, 0x20, 0x10, 0x04, 0x02
 _C_ANY, _C_PERIODIC, _C_ALARM, _C_UPDATED = 0x80, 0x40, 0x20, 0x10
 _D_VALID: Final = 0x80
+#: For firmware: units of 64 KiB above 4 GiB, what is started from, and how cylinders are counted.
+_HIGH_MEMORY, _BOOT_ORDER, _TRANSLATION = 0x5B, 0x3D, 0x39
+_DISK_THEN_CD, _LBA_TRANSLATION = 0x32, 0x55
 _SECOND: Final = 1_000_000_000
 #: UIP goes up so long before the second changes, in nanoseconds.
 _WARNING: Final = 244_000
@@ -44,11 +48,14 @@ class Cmos:
         self._set_memory(memory)
 
     def _set_memory(self, memory: int) -> None:
-        above_1 = min(memory - (1 << 20) >> 10, 0xFFFF) if memory > 1 << 20 else 0
-        above_16 = min(max(memory - (16 << 20), 0) >> 16, 0xFFFF)
+        low = min(memory, LOW_END)
+        above_1 = min(low - (1 << 20) >> 10, 0xFFFF) if low > 1 << 20 else 0
+        above_16 = max(low - (16 << 20), 0) >> 16
         for at, value in ((0x15, 640), (0x17, above_1), (0x30, above_1), (0x34, above_16)):
             self._bytes[at : at + 2] = value.to_bytes(2, "little")
+        self._bytes[_HIGH_MEMORY : _HIGH_MEMORY + 3] = (memory - low >> 16).to_bytes(3, "little")
         self._bytes[0x14] = 0x06
+        self._bytes[_BOOT_ORDER], self._bytes[_TRANSLATION] = _DISK_THEN_CD, _LBA_TRANSLATION
 
     def _now(self) -> datetime:
         return self._start + timedelta(microseconds=self._clock.now() // 1000)

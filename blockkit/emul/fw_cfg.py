@@ -44,12 +44,18 @@ class FirmwareConfig:
             MOST_CPUS: struct.pack("<H", 1),
             BOOT_MENU: struct.pack("<H", 0),
         }
-        directory = struct.pack(">I", len(files))
-        for number, name in enumerate(sorted(files), FIRST_FILE):
-            self._items[number] = files[name]
-            directory += _ENTRY.pack(len(files[name]), number, 0, name.encode())
-        self._items[DIRECTORY] = directory
+        self._files = dict(files)
+        self.add({})
         self.reset()
+
+    def add(self, files: Mapping[str, bytes]) -> None:
+        """Add files, before the machine starts: numbers go by the order of names."""
+        self._files |= files
+        directory = struct.pack(">I", len(self._files))
+        for number, name in enumerate(sorted(self._files), FIRST_FILE):
+            self._items[number] = self._files[name]
+            directory += _ENTRY.pack(len(self._files[name]), number, 0, name.encode())
+        self._items[DIRECTORY] = directory
 
     def reset(self) -> None:
         """Select the first item."""

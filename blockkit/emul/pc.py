@@ -63,6 +63,7 @@ class Pc(Machine):
     Attributes:
         memory: RAM, as devices see it.
         pci: The bus, to which :meth:`add_pci` adds.
+        fw_cfg: What firmware is told.
         debug_log: What firmware wrote to port 402h.
     """
 
@@ -126,9 +127,9 @@ class Pc(Machine):
 
         # What firmware asks for, and what it says.
         self.debug_log = bytearray()
-        config = FirmwareConfig(self.memory, {"etc/e820": self.memory.e820(), **acpi_files()})
+        self.fw_cfg = FirmwareConfig(self.memory, {"etc/e820": self.memory.e820(), **acpi_files()})
         ports.map(0x402, 1, Ports(lambda _, __: 0xE9, lambda _, __, value: self._log(value)))
-        ports.map(0x510, 12, config)
+        ports.map(0x510, 12, self.fw_cfg)
 
         # In the order in which they are brought back: what drives a line, before whoever listens.
         self._devices: dict[str, Savable] = {
@@ -137,7 +138,7 @@ class Pc(Machine):
             "cmos": cmos,
             "keyboard": self.keyboard,
             "serial": self.serial,
-            "fw_cfg": config,
+            "fw_cfg": self.fw_cfg,
         }
         self._last_devices: dict[str, Savable] = {
             "isa": self.isa,
@@ -179,12 +180,13 @@ class Pc(Machine):
         if len(self.debug_log) < _MOST_LOG:
             self.debug_log.append(value & 0xFF)
 
-    def add_pci(self, name: str, function: PciFunction, slot: int | None = None, number: int = 0) -> None:
-        """Put a function of a device into a slot, the next one that is free without ``slot``."""
+    def add_pci(self, name: str, function: PciFunction, slot: int | None = None, number: int = 0) -> int:
+        """Put a function of a device into a slot, the next one that is free without ``slot``; return the slot."""
         if slot is None:
             slot, self._slot = self._slot, self._slot + 1
         self.pci.add(slot, number, function)
         self._devices[name] = function
+        return slot
 
     def add_ide(self, drives: Sequence[IdeDrive | None]) -> None:
         """Add the IDE function, with master and slave of its two channels."""

@@ -28,6 +28,8 @@ _MOST_ROM: Final = 16 << 20
 _MOST_KERNEL: Final = 1 << 30
 #: Where distributions put SeaBIOS.
 _SEABIOS: Final = ("/usr/share/seabios/bios-256k.bin", "/usr/share/qemu/bios-256k.bin")
+#: What lets it write to the screen.
+_VGA_BIOS: Final = "vgabios-isavga.bin"
 #: A mass storage controller of no further kind.
 _MASS_STORAGE: Final = 0x010000
 #: What a disk is called in the boot order, by Open Firmware's device paths.
@@ -59,7 +61,10 @@ class Built:
         self.accelerator = accelerator.name
         self.serial = SerialLog()
         rom = b"" if config.kernel is not None else _firmware(config.firmware)
-        self.pc = Pc(accelerator, config.memory, self.serial.send, _start_time(config.start), rom)
+        start, screen = _start_time(config.start), config.vga == "text"
+        self.pc = Pc(accelerator, config.memory, self.serial.send, start, rom, screen)
+        if screen and rom:
+            self.pc.fw_cfg.add(_vga_bios(config.firmware))
         self.drives: list[Drive] = []
         try:
             for number, each in enumerate(config.drives):
@@ -147,6 +152,14 @@ def _firmware(name: str) -> bytes:
     if not data or len(data) > _MOST_ROM:
         raise EmulationError(f"{name}: {len(data)} bytes, expected a ROM of up to {_MOST_ROM >> 20} MiB")
     return bytes(-len(data) % _ROM_UNIT) + data
+
+
+def _vga_bios(name: str) -> dict[str, bytes]:
+    """Return the file by which SeaBIOS writes to a screen; it lies beside SeaBIOS, or where that is installed."""
+    places = (os.path.dirname(name), *map(os.path.dirname, _SEABIOS))
+    paths = (os.path.join(place, _VGA_BIOS) for place in places if place)
+    found = next((path for path in paths if os.path.exists(path)), None)
+    return {} if found is None else {f"vgaroms/{_VGA_BIOS}": _read(found, "firmware")}
 
 
 def _start_time(text: str) -> datetime:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from blockkit.emul import ioapic, lapic
+from blockkit.emul import ioapic, lapic, vga
 from blockkit.emul.acpi.loader import files as acpi_files
 from blockkit.emul.acpi.tables import build as build_tables
 from blockkit.emul.cmos import Cmos
@@ -26,6 +26,7 @@ from blockkit.emul.pic import PicPair
 from blockkit.emul.pit import Pit, Port61
 from blockkit.emul.spaces import Ports
 from blockkit.emul.uart import Uart
+from blockkit.emul.vga import Vga
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -59,6 +60,7 @@ class Pc(Machine):
         serial: Takes the bytes of the first serial port.
         start: What time it is at the beginning.
         rom: The firmware; may be empty.
+        screen: It has a VGA.
 
     Attributes:
         memory: RAM, as devices see it.
@@ -74,10 +76,11 @@ class Pc(Machine):
         serial: Callable[[int], None],
         start: datetime = datetime(2026, 1, 1, tzinfo=UTC),
         rom: bytes = b"",
+        screen: bool = False,
     ) -> None:
         bus = Bus()
         self.memory = GuestMemory(memory)
-        self.host = HostBridge(self.memory, rom, bus.set_memory)
+        self.host = HostBridge(self.memory, rom, bus.set_memory, screen=screen)
         bus.set_memory(self.host.regions())
         super().__init__(accelerator, bus)
         self.memory.changed = self.cpu.memory_written
@@ -140,6 +143,11 @@ class Pc(Machine):
             "serial": self.serial,
             "fw_cfg": self.fw_cfg,
         }
+        #: What shows text; None without a screen.
+        self.vga = Vga(self.memory) if screen else None
+        if self.vga is not None:
+            ports.map(vga.BASE, vga.PORTS, self.vga)
+            self._devices["vga"] = self.vga
         self._last_devices: dict[str, Savable] = {
             "isa": self.isa,
             "pic": self.pic,

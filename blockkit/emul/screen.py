@@ -10,5 +10,4 @@ if TYPE_CHECKING:
 
 def screen_text(pc: Pc) -> str:
     """Return the lines of the screen, without the spaces at their ends; nothing without a screen."""
-    vga = getattr(pc, "vga", None)
-    return "" if vga is None else "\n".join(str(line).rstrip() for line in vga.text())
+    return "" if pc.vga is None else "\n".join(line.rstrip() for line in pc.vga.text())

@@ -41,11 +41,15 @@ class HostBridge(PciFunction):
         memory: RAM.
         rom: The firmware, which ends at 4 GiB, and of which the last 128 KiB are below 1 MiB too; may be empty.
         changed: Called with all memory when it is other than before.
+        screen: There is RAM of a VGA below what the shadow is of.
     """
 
-    def __init__(self, memory: GuestMemory, rom: bytes, changed: Callable[[list[Region]], None]) -> None:
+    def __init__(
+        self, memory: GuestMemory, rom: bytes, changed: Callable[[list[Region]], None], *, screen: bool = False
+    ) -> None:
         super().__init__(vendor=0x8086, device=0x1237, class_code=0x060000, revision=2)
         self._memory, self._changed = memory, changed
+        self._below = _SHADOW if screen else _VGA
         self._rom = memoryview(rom)
         self._attributes: tuple[int, ...] = ()
         for offset in range(_PAM, _PAM + _PAM_COUNT):
@@ -65,7 +69,7 @@ class HostBridge(PciFunction):
     def regions(self) -> list[Region]:
         """Return the processor's memory."""
         memory, ram, rom = self._memory, self._memory.ram, self._rom
-        pieces = [_Piece(0, ram, 0, _VGA, True)]
+        pieces = [_Piece(0, ram, 0, self._below, True)]
         for address, size, attributes in self.areas():
             if attributes & _READ:
                 pieces.append(_Piece(address, ram, address, size, bool(attributes & _WRITE)))

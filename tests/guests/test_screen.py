@@ -61,6 +61,8 @@ def test_disks_are_tried_in_their_order(tmp_path: Path, first: str, second: str)
 def test_nothing_to_start_is_said_on_the_screen() -> None:
     with machine() as vm:
         vm.expect("No bootable device", screen=True)
+        # It waits for ever, rather than to try again.
+        vm.run_until(lambda vm: b"No bootable device.\n" in vm.session.pc.debug_log, within=1)
 
 
 def test_memtest_draws_its_screen() -> None:

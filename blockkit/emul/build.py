@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Final
 from blockkit.cpu.choose import choose
 from blockkit.emul import linux
 from blockkit.emul.drives import Drive, open_drive
+from blockkit.emul.firmware.disks import FIRST_CD, FIRST_DISK
+from blockkit.emul.firmware.firmware import Firmware
+from blockkit.emul.firmware.rom import Rom
 from blockkit.emul.ide.ata import AtaDrive
 from blockkit.emul.ide.atapi import AtapiDrive
 from blockkit.emul.machine import End
@@ -20,6 +23,7 @@ from blockkit.errors import EmulationError, OptionError, from_os_error
 
 if TYPE_CHECKING:
     from blockkit.emul.config import MachineConfig
+    from blockkit.emul.disk import Disk
     from blockkit.emul.ide.drive import Drive as IdeDrive
 
 #: ROMs are as long as the largest area that is switched between ROM and RAM, or a multiple of that.
@@ -28,6 +32,7 @@ _MOST_ROM: Final = 16 << 20
 _MOST_KERNEL: Final = 1 << 30
 #: Where distributions put SeaBIOS.
 _SEABIOS: Final = ("/usr/share/seabios/bios-256k.bin", "/usr/share/qemu/bios-256k.bin")
+_BUILTIN: Final = "builtin"
 #: What lets it write to the screen.
 _VGA_BIOS: Final = "vgabios-isavga.bin"
 #: A mass storage controller of no further kind.
@@ -49,6 +54,7 @@ class Built:
         drives: Its disks.
         serial: What came out of its serial port.
         accelerator: The name of what runs its processor.
+        firmware: ``builtin``, or the file of a ROM; empty for none.
         why: In one line, what runs its processor and why.
 
     Raises:
@@ -60,17 +66,22 @@ class Built:
         accelerator, self.why = choose(config.accelerator)
         self.accelerator = accelerator.name
         self.serial = SerialLog()
-        rom = b"" if config.kernel is not None else _firmware(config.firmware)
+        self.firmware = "" if config.kernel is not None else config.firmware
+        if self.firmware == "auto":
+            self.firmware = _seabios() or _BUILTIN
+        image = _firmware(self.firmware) if self.firmware else b""
         start, screen = _start_time(config.start), config.vga == "text"
-        self.pc = Pc(accelerator, config.memory, self.serial.send, start, rom, screen)
-        if screen and rom:
-            self.pc.fw_cfg.add(_vga_bios(config.firmware))
+        self.pc = Pc(accelerator, config.memory, self.serial.send, start, image, screen)
+        if screen and image:
+            self.pc.fw_cfg.add(_vga_bios(self.firmware))
         self.drives: list[Drive] = []
         try:
             for number, each in enumerate(config.drives):
                 stop = self._stop_for_error
                 self.drives.append(open_drive(f"drive{number}", each, self.pc.clock, config.policy, stop))
             self._attach()
+            if self.firmware == _BUILTIN:
+                self._add_firmware()
             self._kernel = linux.read_kernel(_read(config.kernel, "kernel")) if config.kernel is not None else None
             self._initrd = _read(config.initrd, "initrd") if config.initrd is not None else b""
             self.start()
@@ -109,6 +120,17 @@ class Built:
                 order.append(_IDE_PATH.format(*divmod(cable.index(on_cable[drive.name]), 2)))
         self.pc.fw_cfg.add({"bootorder": "\n".join(order).encode() + b"\0", "etc/boot-fail-wait": _FOR_EVER})
 
+    def _add_firmware(self) -> None:
+        """Put Python behind the stubs of the built-in ROM."""
+        order: list[int] = []
+        disks: list[Disk] = []
+        media: list[Disk] = []
+        for drive in self.drives:
+            among, first = (media, FIRST_CD) if drive.config.interface == "cdrom" else (disks, FIRST_DISK)
+            order.append(first + len(among))
+            among.append(drive.disk)
+        self.pc.add_firmware(Firmware(self.pc, disks, media, order))
+
     def start(self) -> None:
         """Bring the processor to where it begins."""
         if self._kernel is not None:
@@ -139,19 +161,21 @@ class Built:
 
 def _firmware(name: str) -> bytes:
     """Return a ROM."""
-    if name == "builtin":
-        raise EmulationError("firmware builtin: there is none yet; give a kernel, seabios, or the file of a ROM")
-    if name in ("auto", "seabios"):
-        found = next((path for path in _SEABIOS if os.path.exists(path)), None)
+    if name == _BUILTIN:
+        return Rom().data
+    if name == "seabios":
+        found = _seabios()
         if found is None:
-            raise EmulationError(
-                f"firmware {name}: SeaBIOS is not installed (Debian's package seabios); or give a kernel"
-            )
+            raise EmulationError("firmware seabios: SeaBIOS is not installed (Debian's package seabios); try builtin")
         name = found
     data = _read(name, "firmware")
     if not data or len(data) > _MOST_ROM:
         raise EmulationError(f"{name}: {len(data)} bytes, expected a ROM of up to {_MOST_ROM >> 20} MiB")
     return bytes(-len(data) % _ROM_UNIT) + data
+
+
+def _seabios() -> str | None:
+    return next((path for path in _SEABIOS if os.path.exists(path)), None)
 
 
 def _vga_bios(name: str) -> dict[str, bytes]:

@@ -10,6 +10,7 @@ from blockkit.emul import ioapic, lapic, vga
 from blockkit.emul.acpi.loader import files as acpi_files
 from blockkit.emul.acpi.tables import build as build_tables
 from blockkit.emul.cmos import Cmos
+from blockkit.emul.firmware import rom as firmware_rom
 from blockkit.emul.fw_cfg import FirmwareConfig
 from blockkit.emul.i8042 import KeyboardController
 from blockkit.emul.ide.controller import PiixIde
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from blockkit.cpu.accelerator import Accelerator
+    from blockkit.emul.firmware.firmware import Firmware
     from blockkit.emul.ide.drive import Drive as IdeDrive
     from blockkit.emul.pci.function import PciFunction
     from blockkit.emul.saved.machine import Savable
@@ -195,6 +197,15 @@ class Pc(Machine):
         self.pci.add(slot, number, function)
         self._devices[name] = function
         return slot
+
+    def add_firmware(self, firmware: Firmware) -> None:
+        """Put the built-in firmware behind the ports that its ROM asks."""
+        self.bus.ports.map(firmware_rom.PORT, firmware_rom.PORTS, firmware)
+        self._devices["firmware"] = firmware
+
+    def reset_by_guest(self) -> None:
+        """Reset the machine, as the guest may by many a way."""
+        self.stop(End.RESET)
 
     def add_ide(self, drives: Sequence[IdeDrive | None]) -> None:
         """Add the IDE function, with master and slave of its two channels."""

@@ -57,6 +57,11 @@ def geometry(sectors: int) -> Geometry:
     return Geometry(max(1, min(sectors // (heads * _SECTORS), _MOST_CYLINDERS)), heads, _SECTORS)
 
 
+def _usable(shape: Geometry) -> int:
+    """Return how many cylinders programs are told of: the last is kept for diagnostics."""
+    return max(shape.cylinders - 1, 1)
+
+
 class Emulation(NamedTuple):
     """What was started from a CD-ROM, as AH=4Bh tells it.
 
@@ -238,14 +243,15 @@ class Disks:
 
     def _tell_geometry(self, frame: Frame) -> None:
         shape = geometry(self._disks[frame.dl].sectors)
-        last = shape.cylinders - 1
+        last = _usable(shape) - 1
         frame.ch, frame.cl = last & 0xFF, last >> 2 & 0xC0 | shape.sectors
         frame.dh, frame.dl, frame.al = shape.heads - 1, self._count, 0
         self._end(frame, DONE)
 
     def _tell_kind(self, frame: Frame) -> None:
-        sectors = self._disks[frame.dl].sectors
-        frame.cx, frame.dx = min(sectors, 0xFFFFFFFF) >> 16, min(sectors, 0xFFFFFFFF) & 0xFFFF
+        shape = geometry(self._disks[frame.dl].sectors)
+        sectors = _usable(shape) * shape.heads * shape.sectors
+        frame.cx, frame.dx = sectors >> 16, sectors & 0xFFFF
         frame.succeed(_FIXED_KIND)
 
     def _tell_parameters(self, frame: Frame) -> None:

@@ -14,6 +14,7 @@ from blockkit.cpu.jit.layout import (
     BLOCKS_MASK,
     BLOCKS_USED,
     BYTES,
+    BYTES_SHIFT,
     CELL_OFFSET,
     CELL_TAKEN,
     CONTEXT_NEXT,
@@ -30,6 +31,7 @@ from blockkit.cpu.jit.layout import (
     H_ATTENTION,
     H_DEAD,
     HANDLER,
+    HEADER_BYTES,
     HEADER_ENTRY,
     HEADER_NEXT,
     HEADER_OFFSET,
@@ -38,6 +40,9 @@ from blockkit.cpu.jit.layout import (
     JUMP_KEY,
     JUMPS,
     KEYS_GIVEN,
+    MARKS,
+    MARKS_BLOCKS,
+    MARKS_PYTHON,
     MOST_CONTEXTS,
     NUMBER,
     OTHERWISE,
@@ -127,8 +132,9 @@ def find_block(offset: int) -> int:
     key = code_key() ^ S[SHORT] << 48
     S[FOUND_CROSSING] = 1 if S[SHORT] else 0
     entry = block_entry(physical, offset, key)
-    if host_read(entry + 24, 8):
-        return host_read(entry + 24, 8)
+    known = block_at(entry)
+    if known:
+        return known
     host = host_page(physical >> 12)
     if host == 0:
         S[EXIT] = FALLBACK
@@ -153,8 +159,9 @@ def find_crossing(offset: int, physical: int, code: int, left: int, linear: int)
     S[FOUND_CROSSING] = 1
     key = code_key() ^ (second >> 12) << 24 ^ _CROSSING
     entry = block_entry(physical, offset, key)
-    if host_read(entry + 24, 8):
-        return host_read(entry + 24, 8)
+    known = block_at(entry)
+    if known:
+        return known
     host = host_page(second >> 12)
     if host == 0:
         S[EXIT] = FALLBACK
@@ -177,13 +184,14 @@ def find_crossing(offset: int, physical: int, code: int, left: int, linear: int)
 
 def add_block(entry: int, offset: int, physical: int, key: int, code: int, room: int, marks: int, longest: int) -> int:
     """Translate a block, and add it to the table and to its page."""
-    first = translate_block(offset, physical, code, room, longest)
+    first = translate_block(offset, code, room, longest)
     header = first - HEADER_SIZE
+    if host_read(entry + 24, 8) == 0:
+        S[BLOCKS_USED] += 1
     host_write(entry, 8, physical)
     host_write(entry + 8, 8, offset)
     host_write(entry + 16, 8, key)
     host_write(entry + 24, 8, first)
-    S[BLOCKS_USED] += 1
     host_write(header + HEADER_ENTRY, 8, entry)
     size = S[FOUND_BYTES]
     if size > _PAGE - (physical & _INSIDE):
@@ -196,26 +204,40 @@ def add_block(entry: int, offset: int, physical: int, key: int, code: int, room:
 
 def watch(marks: int, physical: int, size: int, header: int) -> None:
     """Forget a block when some bytes of a page are written; ``marks`` are those of the page, 0 for ROM."""
+    host_write(header + HEADER_BYTES, 8, physical | size << BYTES_SHIFT)
     host_write(header + HEADER_NEXT, 8, 0)
     if marks:
-        if host_read(marks, 8) == 0:
+        if host_read(marks + MARKS, 8) == 0:
             forget_writes()
-        host_write(marks, 8, host_read(marks, 8) | granules(physical, size))
-        host_write(header + HEADER_NEXT, 8, host_read(marks + 8, 8))
-        host_write(marks + 8, 8, header)
+        host_write(marks + MARKS, 8, host_read(marks + MARKS, 8) | granules(physical, size))
+        host_write(header + HEADER_NEXT, 8, host_read(marks + MARKS_BLOCKS, 8))
+        host_write(marks + MARKS_BLOCKS, 8, header)
 
 
 def block_entry(physical: int, offset: int, key: int) -> int:
-    """Return the entry of a block in the table, or the one it would get."""
+    """Return the entry of a block in the table, or the one it would get: that of one that is forgotten, if possible.
+
+    Code that is written again and again would otherwise leave entries behind that each search has to pass.
+    """
+    free = 0
     place = (physical ^ physical >> 15 ^ offset >> 3 ^ key * 0x9E3779B1) & S[BLOCKS_MASK]
     while 1:
         entry = S[BLOCKS] + place * BLOCK_ENTRY
         if host_read(entry + 24, 8) == 0:
-            return entry
+            return free if free else entry
+        if free == 0 and host_read(entry, 8) == _GONE:
+            free = entry
         if host_read(entry, 8) == physical and host_read(entry + 8, 8) == offset and host_read(entry + 16, 8) == key:
             return entry
         place = place + 1 & S[BLOCKS_MASK]
     return 0
+
+
+def block_at(entry: int) -> int:
+    """Return the first record of the block that an entry of the table is of; 0 if it is free."""
+    if host_read(entry, 8) == _GONE:
+        return 0
+    return host_read(entry + 24, 8)
 
 
 def forget_code(physical: int) -> None:
@@ -223,13 +245,14 @@ def forget_code(physical: int) -> None:
     if host_page(physical >> 12) == 0 or S[FOUND_MARKS] == 0:
         return
     marks = S[FOUND_MARKS]
-    header = host_read(marks + 8, 8)
+    header = host_read(marks + MARKS_BLOCKS, 8)
     while header:
         host_write(header + HEADER_SIZE + HANDLER, 8, handler_address(H_DEAD))
         host_write(host_read(header + HEADER_ENTRY, 8), 8, _GONE)
         header = host_read(header + HEADER_NEXT, 8)
-    host_write(marks, 8, 0)
-    host_write(marks + 8, 8, 0)
+    host_write(marks + MARKS, 8, 0)
+    host_write(marks + MARKS_BLOCKS, 8, 0)
+    host_write(marks + MARKS_PYTHON, 8, 0)
 
 
 def jump_entry(offset: int) -> int:

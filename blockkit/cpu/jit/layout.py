@@ -61,11 +61,12 @@ PENDING: Final = NATIVE + 24
 CONTEXT_NEXT, KEYS_GIVEN = NATIVE + 25, NATIVE + 26
 
 #: How many regions of memory there are; of each the first page, how many, the host's address of the first, and where
-#: the code of the first is marked, 0 for ROM: for each page 8 bytes with a bit for each 64 bytes, and the address of
-#: its newest block.
+#: the code of the first is marked, 0 for ROM. For each page there are four fields of 8 bytes: a bit for each 64 bytes
+#: that hold code; the address of its newest block; the bits of what Python watches; and nothing.
 REGION_COUNT: Final = NATIVE + 31
 REGIONS: Final = NATIVE + 32
 MOST_REGIONS: Final = 48
+MARKS, MARKS_BLOCKS, MARKS_PYTHON, MARKS_SIZE = 0, 8, 16, 32
 #: Ways the processor was in lately, each with its key for JUMPS: MODE, CPL, base and limit of CS, key.
 CONTEXTS: Final = NATIVE + 256
 CONTEXT_SLOTS, MOST_CONTEXTS = 5, 8
@@ -101,10 +102,10 @@ ENDS: Final = 0x80
 #: In SCALE: two bits of the factor, three of the segment register, two of the address size (0 for 2 bytes).
 SEGMENT_SHIFT, ADDRESS_SHIFT = 2, 5
 
-#: The header: the offset of the block in the code segment, its physical address, the next block of the same page (0 for
-#: none), and where the table of blocks has it.
-HEADER_OFFSET, HEADER_PHYSICAL, HEADER_NEXT, HEADER_ENTRY = 0, 8, 16, 24
-HEADER_SIZE: Final = 32
+#: The header: the offset of the block in the code segment, the physical address of its bytes in this page and from bit
+#: BYTES_SHIFT on how many they are, the next block of the same page (0 for none), and where the table of blocks has it.
+HEADER_OFFSET, HEADER_BYTES, HEADER_NEXT, HEADER_ENTRY = 0, 8, 16, 24
+HEADER_SIZE, BYTES_SHIFT = 32, 52
 
 #: EXIT: the budget is used up, or there is something to look at; an instruction that only Python can do; no room.
 LEFT_BLOCK, FALLBACK, FULL = range(3)

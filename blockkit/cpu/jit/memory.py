@@ -7,10 +7,17 @@ from typing import Final
 from blockkit.cpu.dialect import S, callback, host_read, host_write, raise_fault
 from blockkit.cpu.jit.layout import (
     ABSENT_PORTS,
+    BYTES_SHIFT,
     CODE_WRITTEN,
     FOUND_MARKS,
+    HEADER_BYTES,
+    HEADER_NEXT,
     JUMP_ENTRIES,
     JUMPS,
+    MARKS,
+    MARKS_BLOCKS,
+    MARKS_PYTHON,
+    MARKS_SIZE,
     MMIO_READ,
     MMIO_WRITE,
     NO_PAGE,
@@ -186,8 +193,8 @@ def store_as(address: int, size: int, value: int, rights: int) -> None:
     marks = S[FOUND_MARKS]
     if marks == 0:
         return
-    if host_read(marks, 8):
-        if host_read(marks, 8) & granules(physical, size):
+    if host_read(marks + MARKS, 8):
+        if is_code(marks, physical, size):
             S[ATTENTION] = 1
             callback(S[CODE_WRITTEN], physical, size, 0)
     else:
@@ -206,6 +213,21 @@ def granules(address: int, size: int) -> int:
     return (((1 << last) - 1) | (1 << last)) & ~((1 << first) - 1)
 
 
+def is_code(marks: int, physical: int, size: int) -> int:
+    """Tell whether some bytes of a page are code: variables often lie right beside it, and are written often."""
+    if host_read(marks + MARKS, 8) & granules(physical, size) == 0:
+        return 0
+    if host_read(marks + MARKS_PYTHON, 8) & granules(physical, size):
+        return 1
+    header = host_read(marks + MARKS_BLOCKS, 8)
+    while header:
+        start = host_read(header + HEADER_BYTES, 8) & (1 << BYTES_SHIFT) - 1
+        if physical < start + (host_read(header + HEADER_BYTES, 8) >> BYTES_SHIFT) and start < physical + size:
+            return 1
+        header = host_read(header + HEADER_NEXT, 8)
+    return 0
+
+
 def host_page(number: int) -> int:
     """Return the host's address of a physical page, 0 where no memory is; FOUND_MARKS says where its code is marked."""
     index = 0
@@ -213,7 +235,7 @@ def host_page(number: int) -> int:
         first = S[REGIONS + index * 4]
         if number - first < S[REGIONS + index * 4 + 1]:
             marks = S[REGIONS + index * 4 + 3]
-            S[FOUND_MARKS] = marks + (number - first) * 16 if marks else 0
+            S[FOUND_MARKS] = marks + (number - first) * MARKS_SIZE if marks else 0
             return S[REGIONS + index * 4 + 2] + (number - first) * _PAGE
         index += 1
     return 0
@@ -256,7 +278,7 @@ def write_physical(address: int, size: int, value: int) -> None:
     if host == 0 or S[FOUND_MARKS] == 0:
         return
     host_store(host + (address & _INSIDE), size, value)
-    if host_read(S[FOUND_MARKS], 8) & granules(address, size):
+    if is_code(S[FOUND_MARKS], address, size):
         S[ATTENTION] = 1
         callback(S[CODE_WRITTEN], address, size, 0)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from blockkit.cpu.jit import layout
 from blockkit.cpu.portable.memory import PAGE, Memory
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from blockkit.cpu.accelerator import GuestBus
 
 #: What is kept of each page's code: the pieces that are watched, and the newest block.
-_MARK_SIZE: Final = 16
+#: The fields of a page's marks.
+_FIELDS, _BLOCKS, _PYTHON = layout.MARKS_SIZE // 8, layout.MARKS_BLOCKS // 8, layout.MARKS_PYTHON // 8
 
 
 def address_of(memory: memoryview | mmap.mmap) -> int:
@@ -53,7 +54,7 @@ class NativeMemory(Memory):
                 memory = memoryview(copy)
             marks = 0
             if region.writable:
-                area = mmap.mmap(-1, count * _MARK_SIZE)
+                area = mmap.mmap(-1, count * layout.MARKS_SIZE)
                 marks = address_of(area)
                 self._maps.append((first, count, memoryview(area).cast("Q")))
                 self._kept.append(area)
@@ -66,14 +67,14 @@ class NativeMemory(Memory):
     def unmark_all(self) -> None:
         """Watch nothing any more."""
         for _, count, marks in self._maps:
-            for number in range(0, count * 2, 2):
+            for number in range(0, count * _FIELDS, _FIELDS):
                 if marks[number]:
-                    marks[number] = marks[number + 1] = 0
+                    marks[number] = marks[number + _BLOCKS] = marks[number + _PYTHON] = 0
 
     def _cell(self, number: int) -> tuple[memoryview, int] | None:
         for first, count, marks in self._maps:
             if first <= number < first + count:
-                return marks, (number - first) * 2
+                return marks, (number - first) * _FIELDS
         return None
 
     def _marks(self, number: int) -> int:
@@ -88,6 +89,6 @@ class NativeMemory(Memory):
         found = self._cell(number)
         if found is not None:
             before = found[0][found[1]]
-            found[0][found[1]] = marks
+            found[0][found[1]] = found[0][found[1] + _PYTHON] = marks
             if marks and not before:
                 self.marked()

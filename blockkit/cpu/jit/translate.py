@@ -26,7 +26,6 @@ from blockkit.cpu.jit.layout import (
     HANDLER,
     HANDLERS,
     HEADER_OFFSET,
-    HEADER_PHYSICAL,
     HEADER_SIZE,
     IMMEDIATE,
     INDEX,
@@ -399,19 +398,17 @@ def byte_offset(number: int, rex: int) -> int:
     return number * 8 - 31 if rex == 0 and number >= 4 and number < 8 else number * 8
 
 
-def translate_block(offset: int, physical: int, host: int, room: int, longest: int) -> int:
+def translate_block(offset: int, host: int, room: int, longest: int) -> int:
     """Write the records of a block, and return where they begin.
 
     Args:
         offset: In the code segment.
-        physical: Its physical address.
         host: Where its first byte is.
         room: Bytes up to the end of its page.
         longest: Instructions at most.
     """
     header = S[ARENA_NEXT]
     host_write(header + HEADER_OFFSET, 8, offset)
-    host_write(header + HEADER_PHYSICAL, 8, physical)
     first = header + HEADER_SIZE
     record = first
     if room > LONGEST_BYTES:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from blockkit.emul.build import Built
 from blockkit.emul.config import MEMORY, DriveConfig, MachineConfig, drive_from, parse_drive
+from blockkit.emul.keys import chord, typed
 from blockkit.emul.screen import screen_text
 from blockkit.emul.session import FINAL, Outcome, Session, Status
 from blockkit.emul.watch import TextWatch
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 _SECOND: Final = 1_000_000_000
 _MOST_REQUESTS: Final = 100_000
 _SHOWN: Final = 400
+#: Scan codes that wait for the guest at most.
+_MOST_KEYS: Final = 16
 
 
 class GuestRequest(NamedTuple):
@@ -181,6 +184,31 @@ class Machine:
     def send(self, text: str | bytes) -> None:
         """Type into the serial port; the guest reads it when it runs."""
         self._built.pc.serial.receive(text.encode() if isinstance(text, str) else text)
+
+    def press(self, *keys: str) -> None:
+        """Press keys one after the other: names such as ``a``, ``ret``, ``down`` or ``ctrl-alt-delete``.
+
+        Raises:
+            OptionError: there is no such key.
+        """
+        for codes in [chord(each) for each in keys]:
+            self._press(codes)
+
+    def type_text(self, text: str) -> None:
+        """Type a text on the keyboard, for what looks at the screen; :meth:`send` is for the serial port.
+
+        Raises:
+            GuestTimeoutError: the guest does not read the keys.
+            GuestEndedError: the machine ended meanwhile.
+        """
+        for letter in text:
+            self._press(typed(letter))
+
+    def _press(self, codes: bytes) -> None:
+        keyboard = self._built.pc.keyboard
+        if keyboard.backlog >= _MOST_KEYS:
+            self._run("the keys to be read", lambda: keyboard.backlog < _MOST_KEYS, None, None)
+        keyboard.press(codes)
 
     def expect(
         self,

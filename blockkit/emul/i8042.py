@@ -52,6 +52,11 @@ class KeyboardController:
             for code in codes:
                 self._answer(code)
 
+    @property
+    def backlog(self) -> int:
+        """Bytes that the guest has not read yet."""
+        return len(self._output)
+
     def _answer(self, value: int, *, mouse: bool = False) -> None:
         if len(self._output) < _MOST:
             self._output.append((value, mouse))

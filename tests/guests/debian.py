@@ -27,6 +27,11 @@ def directory() -> Path:
     return found
 
 
+def firmware_file(name: str) -> str:
+    """Return what a machine is told to start with: ``builtin``, or for ``seabios`` the file of Debian's."""
+    return str(directory() / "amd64/usr/share/seabios/bios-256k.bin") if name == "seabios" else name
+
+
 class Debian:
     """Debian's files for one architecture: ``amd64`` or ``i386``."""
 

@@ -1,4 +1,4 @@
-"""ISOLINUX, started by SeaBIOS from a CD-ROM, starts Linux, which reads the CD-ROM by its own driver."""
+"""ISOLINUX, started by firmware from a CD-ROM, starts Linux, which reads the CD-ROM by its own driver."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import blockkit
 from blockkit.emul.session import Outcome
 from tests.conftest import run_program
-from tests.guests.debian import Debian, directory, initrd
+from tests.guests.debian import Debian, directory, firmware_file, initrd
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,7 +34,8 @@ eject /dev/sr0 2>/dev/null
 
 
 @pytest.mark.interop("genisoimage")
-def test_isolinux_starts_linux_from_a_cdrom(tmp_path: Path) -> None:
+@pytest.mark.parametrize("firmware", ["seabios", "builtin"])
+def test_isolinux_starts_linux_from_a_cdrom(firmware: str, tmp_path: Path) -> None:
     data = random.Random(5).randbytes(3_000_001)
     tree, loaders = tmp_path / "tree", directory() / "amd64/usr/lib"
     tree.mkdir()
@@ -49,7 +50,7 @@ def test_isolinux_starts_linux_from_a_cdrom(tmp_path: Path) -> None:
     run_program("genisoimage", "-quiet", "-o", iso, *boot, tree)
     with blockkit.Machine(
         cdrom=str(iso),
-        firmware=str(directory() / "amd64/usr/share/seabios/bios-256k.bin"),
+        firmware=firmware_file(firmware),
         accelerator="jit",
         reboot=False,
     ) as vm:

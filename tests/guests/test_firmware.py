@@ -1,4 +1,4 @@
-"""Debian's SeaBIOS starts a boot sector from any disk behind any controller."""
+"""Debian's SeaBIOS, and the built-in firmware, start a boot sector from any disk behind any controller."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 import blockkit
 from blockkit.emul.session import Outcome
-from tests.guests.debian import directory
+from tests.guests.debian import firmware_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,8 +36,8 @@ def boot_disk() -> bytes:
 
 @pytest.mark.parametrize("kind", ["raw", "qcow2", "backed"])
 @pytest.mark.parametrize("interface", ["ide", "virtio"])
-def test_a_boot_sector_starts(interface: str, kind: str, tmp_path: Path) -> None:
-    firmware = directory() / "amd64/usr/share/seabios/bios-256k.bin"
+@pytest.mark.parametrize("firmware", ["seabios", "builtin"])
+def test_a_boot_sector_starts(firmware: str, interface: str, kind: str, tmp_path: Path) -> None:
     disk, size = tmp_path / "disk", 4 << 20
     driver = "raw" if kind == "raw" else "qcow2"
     if kind == "backed":
@@ -50,7 +50,7 @@ def test_a_boot_sector_starts(interface: str, kind: str, tmp_path: Path) -> None
             node.write(0, boot_disk())
     with blockkit.Machine(
         disks=[{"file": str(disk), "format": driver, "if": interface}],
-        firmware=str(firmware),
+        firmware=firmware_file(firmware),
         memory="64M",
         accelerator="jit",
         reboot=False,
@@ -58,5 +58,5 @@ def test_a_boot_sector_starts(interface: str, kind: str, tmp_path: Path) -> None
         assert vm.wait() is Outcome.EXIT
         assert vm.exit_code == 0x21 << 1 | 1
         assert vm.serial_text.encode() == MESSAGE
-        # What it takes is counted, not timed: SeaBIOS comes to the boot sector within some million instructions.
+        # What it takes is counted, not timed: firmware comes to the boot sector within some million instructions.
         assert vm.now < 0.1

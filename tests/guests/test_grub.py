@@ -1,4 +1,4 @@
-"""GRUB, started by SeaBIOS from a partitioned disk, finds Linux in an ext4 file system and starts it."""
+"""GRUB, started by firmware from a partitioned disk, finds Linux in an ext4 file system and starts it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import blockkit
 from blockkit.emul.session import Outcome
 from tests.conftest import find_program, run_program
-from tests.guests.debian import Debian, directory, initrd
+from tests.guests.debian import Debian, directory, firmware_file, initrd
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,15 +59,15 @@ def make_disk(path: Path, interface: str) -> None:
 
 
 @pytest.mark.interop("grub-mkimage", "mke2fs", "qemu-img")
+@pytest.mark.parametrize("firmware", ["seabios", "builtin"])
 @pytest.mark.parametrize("interface", ["virtio", "ide"])
-def test_grub_starts_linux(interface: str, tmp_path: Path) -> None:
+def test_grub_starts_linux(interface: str, firmware: str, tmp_path: Path) -> None:
     raw, disk = tmp_path / "raw", tmp_path / "disk.qcow2"
     make_disk(raw, interface)
     run_program("qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, disk)
-    firmware = directory() / "amd64/usr/share/seabios/bios-256k.bin"
     with blockkit.Machine(
         disks=[{"file": str(disk), "format": "qcow2", "if": interface}],
-        firmware=str(firmware),
+        firmware=firmware_file(firmware),
         accelerator="jit",
         reboot=False,
     ) as vm:

@@ -8,7 +8,7 @@ import pytest
 
 import blockkit
 from blockkit.emul.session import Outcome
-from tests.guests.debian import Debian, directory
+from tests.guests.debian import Debian, firmware_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,8 +29,9 @@ def boot_disk() -> bytes:
 
 
 def machine(*drives: Any, **options: Any) -> blockkit.Machine:
-    firmware = str(directory() / "amd64/usr/share/seabios/bios-256k.bin")
-    return blockkit.Machine(drives, firmware=firmware, memory="64M", accelerator="jit", timeout=60, **options)
+    return blockkit.Machine(
+        drives, firmware=firmware_file("seabios"), memory="64M", accelerator="jit", timeout=60, **options
+    )
 
 
 def drive(path: Path, interface: str, data: bytes) -> dict[str, str]:

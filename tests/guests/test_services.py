@@ -9,7 +9,7 @@ import pytest
 
 import blockkit
 from blockkit.emul.session import Outcome
-from tests.guests.debian import directory
+from tests.guests.debian import firmware_file
 from tests.guests.services import BUFFER, Answer, Call, answers, boot_sector
 
 if TYPE_CHECKING:
@@ -27,8 +27,7 @@ def ask(path: Path, firmware: str, calls: Sequence[Call], **options: Any) -> lis
     for first in range(0, len(calls), 11):
         with open(path, "wb") as file:
             file.write(boot_sector(*calls[first : first + 11]))
-            for number in range(1, 64):
-                file.write(bytes([number]) * 512)
+            file.writelines(bytes([number]) * 512 for number in range(1, 64))
             file.truncate(SECTORS * 512)
         drive = {"file": str(path), "format": "raw", "if": "ide"}
         with blockkit.Machine(
@@ -181,9 +180,10 @@ ALIKE = [
 
 @pytest.mark.guest
 def test_the_answers_are_those_of_seabios(tmp_path: Path) -> None:
-    firmware = str(directory() / "amd64/usr/share/seabios/bios-256k.bin")
     calls = [call for call, _ in ALIKE]
-    ours, theirs = (ask(tmp_path / "disk", each, calls, accelerator="jit") for each in ("builtin", firmware))
+    ours, theirs = (
+        ask(tmp_path / "disk", each, calls, accelerator="jit") for each in ("builtin", firmware_file("seabios"))
+    )
     differences = [
         (f"int {call.number:02x}h ax={call.eax:04x}h", name, getattr(our, name), getattr(their, name))
         for (call, names), our, their in zip(ALIKE, ours, theirs, strict=True)

@@ -15,6 +15,7 @@ from blockkit.cli.run.terminal import Keys, RawTerminal, stdio_backend
 from blockkit.cli.terminal import is_terminal
 from blockkit.emul.build import Built
 from blockkit.emul.config import MEMORY, DriveConfig, MachineConfig, parse_drive
+from blockkit.emul.keys import typed
 from blockkit.emul.monitor import human
 from blockkit.emul.screen import screen_text
 from blockkit.emul.serial.backends import Backend, parse_backend
@@ -175,7 +176,8 @@ class Around:
             server = GdbServer(session, words.gdb)
             stack.callback(server.close)
             say(f"waiting for gdb at {server.place}")
-        terminal = stack.enter_context(RawTerminal()) if serial == "stdio" else None
+        shows_screen = words.vga == "text" and "stdio" not in (serial, words.monitor)
+        terminal = stack.enter_context(RawTerminal()) if serial == "stdio" or shows_screen else None
         if terminal is not None and terminal.is_raw:
             call = session.call_soon
             self._keys = Keys(lambda: call(session.quit), self._toggle, lambda: call(self._show_screen), self._print)
@@ -186,6 +188,14 @@ class Around:
         stack.callback(console.close)
         if words.vga == "text" and serial != "stdio":
             stack.callback(Display(session).close)
+        if shows_screen and self._keys is not None:
+            keyboard = self._stdio()
+            session.inputs += 1
+            stack.callback(keyboard.close)
+            keyboard.start(lambda data: session.call_soon(lambda: self._press(data)))
+
+    def _press(self, data: bytes) -> None:
+        self._session.pc.keyboard.press(typed(data.decode("latin-1")))
 
     def _stdio(self) -> Backend:
         return stdio_backend(self._keys)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from blockkit import __version__
+from blockkit.emul.keys import chord
 from blockkit.emul.monitor import human
 from blockkit.emul.screen import screen_text
 from blockkit.emul.session import Status
+from blockkit.errors import OptionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -103,6 +105,18 @@ def _screendump(session: Session, arguments: Arguments) -> Any:
     return {}
 
 
+def _send_key(session: Session, arguments: Arguments) -> Any:
+    keys = arguments.get("keys")
+    names = [each.get("data") for each in keys if isinstance(each, dict)] if isinstance(keys, list) else []
+    if not names or not all(isinstance(name, str) for name in names):
+        raise CommandError("Parameter 'keys' expects a list of {'type': 'qcode', 'data': NAME}")
+    try:
+        session.pc.keyboard.press(chord("-".join(str(name) for name in names)))
+    except OptionError as error:
+        raise CommandError(str(error)) from error
+    return {}
+
+
 def _human(session: Session, arguments: Arguments) -> Any:
     return human.execute(session, _text(arguments, "command-line"))
 
@@ -127,6 +141,7 @@ COMMANDS: Final[dict[str, Callable[[Session, Arguments], Any]]] = {
     "system_powerdown": _then_nothing(lambda session: session.press_power_button()),
     "system_reset": _then_nothing(lambda session: session.reset()),
     "screendump": _screendump,
+    "send-key": _send_key,
     "human-monitor-command": _human,
 }
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from blockkit.cpu import state
+from blockkit.emul.keys import chord
 from blockkit.emul.screen import screen_text
 from blockkit.emul.session import Status
+from blockkit.errors import OptionError
 from blockkit.units import format_size
 
 if TYPE_CHECKING:
@@ -111,6 +113,8 @@ def execute(session: Session, line: str) -> str:
             text = "\n".join(f"info {each:<10} {meaning}" for each, (_, meaning) in INFO.items())
         else:
             text = INFO[words[1]][0](session)
+    elif name == "sendkey":
+        text = _send_key(session, words[1:])
     elif name in COMMANDS:
         text = COMMANDS[name][0](session)
     else:
@@ -118,7 +122,18 @@ def execute(session: Session, line: str) -> str:
     return text + "\n" if text else ""
 
 
+def _send_key(session: Session, words: list[str]) -> str:
+    if not words:
+        return "sendkey: no keys are named; expected such as ctrl-alt-delete"
+    try:
+        session.pc.keyboard.press(chord(words[0]))
+    except OptionError as error:
+        return f"sendkey: {error}"
+    return ""
+
+
 def _help() -> str:
     rows = [(name, meaning) for name, (_, meaning) in COMMANDS.items()]
+    rows.append(("sendkey KEYS", "press keys together: a, ret, ctrl-alt-delete"))
     rows.append(("info WHAT", ", ".join(INFO)))
     return "\n".join(f"{name:<18} {meaning}" for name, meaning in rows)

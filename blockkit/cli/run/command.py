@@ -108,7 +108,7 @@ class RunCommand(ImageCommand):
     default="auto",
     metavar="FILE",
     show_default=True,
-    help="Firmware: the file of a ROM, or seabios or auto for Debian's SeaBIOS, if it is installed.",
+    help="Firmware: builtin, seabios (Debian's, if it is installed), auto (that, else builtin), or the file of a ROM.",
 )
 @option("--load", type=IMAGE, metavar="FILE", help="Go on with a machine that --save has saved.")
 @option("--force-load", is_flag=True, help="Go on although its disks have been changed since.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import mmap
 from typing import TYPE_CHECKING, Final
 
 from blockkit.cpu.accelerator import Region, Stop
@@ -149,8 +148,3 @@ class Machine:
                 if not limits:
                     return End.IDLE
                 cpu.skip(max(0, self.idle(min(limits)) - clock.now()))
-
-
-def new_memory(size: int) -> memoryview:
-    """Return zeros that are no cost until they are touched."""
-    return memoryview(mmap.mmap(-1, size))

@@ -38,7 +38,7 @@ class GuestMemory:
     def __init__(self, size: int) -> None:
         if size < 1 << 20 or size % _PAGE:
             raise EmulationError(f"memory: {size} bytes, expected a multiple of 4096, and 1 MiB at least")
-        self.ram = memoryview(mmap.mmap(-1, size))
+        self.ram = new_memory(size)
         self.size, self.low = size, min(size, LOW_END)
         self.changed: Callable[[int, int], None] = lambda *_: None
 
@@ -82,3 +82,12 @@ class GuestMemory:
         if self.size > self.low:
             found.append((_HIGH, self.size - self.low))
         return [(address, length) for address, length in found if length]
+
+
+def new_memory(size: int) -> memoryview:
+    """Return zeros that are no cost until they are touched: whole pages of the host, as its own processor needs them.
+
+    Args:
+        size: Bytes, at least one.
+    """
+    return memoryview(mmap.mmap(-1, size))

@@ -20,6 +20,7 @@ from blockkit.cpu.kvm.alarm import SIGNAL
 from blockkit.cpu.kvm.probe import WORTHWHILE, Probe, judge, probe
 from blockkit.cpu.reset import reset
 from blockkit.errors import BlockkitError, EmulationError, OptionError
+from tests.cpu.kernel import needs_kvm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,17 +39,6 @@ ROM = 0x80000
 DEVICE = 0xD0000
 CODE = 0x1000
 STACK = 0x8000
-
-
-def why_not() -> str:
-    try:
-        os.close(device.open_device())
-    except EmulationError as error:
-        return str(error)
-    return ""
-
-
-needs_kvm = pytest.mark.skipif(bool(why_not()), reason=why_not() or "-")
 
 
 class Board:

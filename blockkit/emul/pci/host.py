@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from blockkit.cpu.accelerator import Region
+from blockkit.emul.memory import new_memory
 from blockkit.emul.pci.function import PciFunction
 
 if TYPE_CHECKING:
@@ -50,7 +51,10 @@ class HostBridge(PciFunction):
         super().__init__(vendor=0x8086, device=0x1237, class_code=0x060000, revision=2)
         self._memory, self._changed = memory, changed
         self._below = _SHADOW if screen else _VGA
-        self._rom = memoryview(rom)
+        self._rom = memoryview(b"")
+        if rom:
+            self._rom = new_memory(len(rom))
+            self._rom[:] = rom
         self._attributes: tuple[int, ...] = ()
         for offset in range(_PAM, _PAM + _PAM_COUNT):
             self.declare(offset, 1, 0, writable=0x30 if offset == _PAM else 0x33)

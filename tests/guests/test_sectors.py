@@ -1,0 +1,186 @@
+"""Programs of our own move sectors by every way there is, under every accelerator, from images of several kinds."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import pytest
+
+import blockkit
+from blockkit.emul.config import DriveConfig
+from blockkit.emul.session import Outcome
+from blockkit.testing.memory import MemoryNode
+from tests.cpu.kernel import needs_kvm
+from tests.guests import modes
+from tests.guests.drivers import DRIVERS
+from tests.guests.exerciser import (
+    ABSENT,
+    CHANGED,
+    COUNT,
+    DIFFERENT,
+    FAILED,
+    LENGTH,
+    SECTOR,
+    WELL,
+    Task,
+    pattern,
+    program,
+    says,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+ACCELERATORS: Final = ["python", "jit", pytest.param("kvm", marks=needs_kvm)]
+KINDS: Final = ("raw", "qcow2", "backed")
+#: Sectors of a disk whose addresses need more than 32 bits, and of one for 28 bits; and what is done with them.
+_LARGE, _SMALL = 3 << 31, 1 << 27
+_TASKS: Final = {
+    _LARGE: Task(source=0x123456788, target=0x10BADCAFE),
+    _SMALL: Task(source=0x3456788, target=0x7ADCAFE),
+}
+
+
+class Case(NamedTuple):
+    """A disk, and what is done with it.
+
+    Attributes:
+        drive: Its options, as a machine takes them.
+        driver: Its format.
+        sectors: How many it has.
+        task: What is read and written.
+        contents: What it has at first, in some places by number of their first sector; all else is zero.
+        below: The file it is based on, if any.
+    """
+
+    drive: dict[str, str]
+    driver: str
+    sectors: int
+    task: Task
+    contents: dict[int, bytes]
+    below: Path | None = None
+
+    def check(self) -> None:
+        """Look at the image: what was written is there, and nothing else has changed."""
+        task, after = self.task, dict(self.contents)
+        around = after[task.target - 1]
+        after[task.target - 1] = around[:SECTOR] + pattern(task.seed) + around[SECTOR + LENGTH :]
+        # Where sectors would be if upper bits of their numbers were lost or exchanged.
+        for sector in (task.source, task.target):
+            for other in (sector & 0xFFFF, sector & 0xFFFFFF, sector & 0xFFFFFFF, sector & 0xFFFFFFFF):
+                if other != sector:
+                    after[other] = bytes(LENGTH)
+        with blockkit.open_image(self.drive["file"], format=self.driver) as node:
+            for sector, data in after.items():
+                assert node.read(sector * SECTOR, len(data)) == data, hex(sector)
+        if self.below is not None:
+            with self.below.open("rb") as file:
+                for sector, data in self.contents.items():
+                    file.seek(sector * SECTOR)
+                    assert file.read(len(data)) == data
+
+
+def make(directory: Path, name: str, kind: str, *, again: int = 1) -> Case:
+    """Make the disk for a driver: there is a sector before and one behind what is moved."""
+    interface, sectors = DRIVERS[name].interface, DRIVERS[name].most or _LARGE
+    task = _TASKS[sectors]._replace(again=again)
+    rng = random.Random(f"{name} {kind}")
+    contents = {each - 1: rng.randbytes((COUNT + 2) * SECTOR) for each in (task.source, task.target)}
+    disk, below = directory / "disk", directory / "below"
+    driver = "raw" if kind == "raw" else "qcow2"
+    with (below if kind == "backed" else disk).open("wb") as file:
+        if kind != "qcow2":
+            file.truncate(sectors * SECTOR)
+            for sector, data in contents.items():
+                file.seek(sector * SECTOR)
+                file.write(data)
+    if kind == "backed":
+        blockkit.create_image(disk, "qcow2", sectors * SECTOR, backing_file=str(below), backing_format="raw")
+    elif kind == "qcow2":
+        blockkit.create_image(disk, "qcow2", sectors * SECTOR)
+        with blockkit.open_image(disk, format="qcow2", read_only=False) as node:
+            for sector, data in contents.items():
+                node.write(sector * SECTOR, data)
+    drive = {"file": str(disk), "format": driver, "if": interface}
+    return Case(drive, driver, sectors, task, contents, below if kind == "backed" else None)
+
+
+def start(rom: bytes, directory: Path, accelerator: str, drives: Iterable[Any]) -> blockkit.Machine:
+    """Return a machine that runs a ROM."""
+    path = directory / "rom"
+    path.write_bytes(rom)
+    return blockkit.Machine(
+        drives, firmware=str(path), memory="16M", accelerator=accelerator, timeout=60, reboot=False, vga="none"
+    )
+
+
+def run(name: str, bits: int, case: Case, directory: Path, accelerator: str) -> None:
+    rom = modes.build(program(DRIVERS[name], case.task), bits)
+    with start(rom, directory, accelerator, [case.drive]) as vm:
+        assert vm.wait() is Outcome.EXIT
+        assert vm.serial_text == says(case.sectors, case.contents[case.task.source - 1][SECTOR:-SECTOR])
+        assert vm.exit_code == WELL << 1 | 1
+        written = {each.offset // SECTOR for each in vm.requests if each.operation == "write"}
+        assert written <= set(range(case.task.target, case.task.target + COUNT))
+        assert [each.operation for each in vm.requests].count("flush") == 1
+    case.check()
+
+
+@pytest.mark.parametrize("accelerator", ACCELERATORS)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", DRIVERS)
+def test_a_program_moves_sectors(name: str, kind: str, accelerator: str, tmp_path: Path) -> None:
+    run(name, DRIVERS[name].modes[0], make(tmp_path, name, kind), tmp_path, accelerator)
+
+
+@pytest.mark.parametrize("accelerator", ACCELERATORS)
+@pytest.mark.parametrize(("name", "bits"), [(name, bits) for name in DRIVERS for bits in DRIVERS[name].modes[1:]])
+def test_it_does_so_in_other_modes(name: str, bits: int, accelerator: str, tmp_path: Path) -> None:
+    run(name, bits, make(tmp_path, name, "qcow2"), tmp_path, accelerator)
+
+
+# -- what goes wrong is told by the program's code --------------------------------------------------------------
+
+
+class Liar(MemoryNode):
+    """A disk whose sector has another content from some access on."""
+
+    reads = writes = 1 << 30
+
+    def _readv(self, offset: int, buffers: list[memoryview]) -> None:
+        super()._readv(offset, buffers)
+        self.reads -= 1
+        if self.reads < 0:
+            buffers[0][0] ^= 1
+
+    def _writev(self, offset: int, buffers: list[memoryview], fua: bool) -> None:
+        super()._writev(offset + (SECTOR if self.writes == 0 else 0), buffers, fua)
+        self.writes -= 1
+
+
+def leaves_with(name: str, node: Liar | None, task: Task, directory: Path) -> int:
+    rom = modes.build(program(DRIVERS[name], task), DRIVERS[name].modes[0])
+    drives = [] if node is None else [DriveConfig(node, interface=DRIVERS[name].interface)]
+    with start(rom, directory, "jit", drives) as vm:
+        assert vm.wait() is Outcome.EXIT
+        return vm.exit_code >> 1
+
+
+@pytest.mark.parametrize("name", DRIVERS)
+def test_a_program_tells_what_is_wrong(name: str, tmp_path: Path) -> None:
+    task = Task(source=5, target=90)
+    assert leaves_with(name, None, task, tmp_path) == ABSENT
+    for place in (Task(source=99, target=5), Task(source=5, target=99)):
+        # There are 100 sectors: the second one is behind the end.
+        assert leaves_with(name, Liar(bytes(100 * SECTOR)), place, tmp_path) == FAILED
+    node = Liar(bytes(100 * SECTOR))
+    node.writes = 0
+    assert leaves_with(name, node, task, tmp_path) == DIFFERENT
+    # How many times it is read: the source, the target, and the source again, at once or by sectors.
+    counted = Liar(bytes(100 * SECTOR))
+    assert leaves_with(name, counted, task, tmp_path) == WELL
+    node = Liar(bytes(100 * SECTOR))
+    node.reads = (1 << 30) - counted.reads - 1
+    assert leaves_with(name, node, task, tmp_path) == CHANGED

@@ -1,4 +1,5 @@
-"""Drivers for the program of tests/guests/exerciser.py, which wait by looking: IDE by registers.
+"""Drivers for the program of tests/guests/exerciser.py, which wait by looking: IDE disks by their registers
+and by the bus master.
 
 Each has four routines, which may change all registers, and jump to ``absent`` or ``failed`` if something is wrong:
 ``setup`` leaves the number of sectors in LBA; ``read`` and ``write`` transfer COUNT sectors from LBA, to or from PLACE;
@@ -188,7 +189,140 @@ _CAPACITY_48: Final = f"""
         je absent
 """
 
+#: A function of a PCI device that was found, as the address register takes it; and where its window of ports is.
+_FUNCTION, _WINDOW = 0x620, 0x624
+#: Ports for windows, and memory for one: above RAM, and in what long mode maps here.
+_MASTER_PORTS, _VIRTIO_PORTS, _VIRTIO_MEMORY = 0xC000, 0xC100, 0x20000000
+#: Registers of configuration space (PCI 3.0, 6.1), and what lets a function answer ports and memory, and use RAM.
+_COMMAND, _CLASS, _BAR = 0x04, 0x08, 0x10
+_IO, _MEMORY, _USE_RAM = 1, 2, 4
+
+
+def _search(register: int, shift: int, value: int) -> str:
+    """Return lines that look for a function on bus 0 whose register, shifted right, has a value."""
+    return f"""
+        mov dword [{_FUNCTION}], 0x80000000
+    search:
+        {_config(register)}
+        shr eax, {shift}
+        cmp eax, {value}
+        je found
+        add dword [{_FUNCTION}], 0x100
+        cmp dword [{_FUNCTION}], 0x80010000
+        jne search
+        jmp absent
+    found:
+    """
+
+
+def _config(register: int | str) -> str:
+    """Return lines that read a register of the function to EAX."""
+    return f"""
+        mov eax, [{_FUNCTION}]
+        add eax, {register}
+        mov edx, 0xcf8
+        out dx, eax
+        mov edx, 0xcfc
+        in eax, dx
+    """
+
+
+def _set_config(register: int, value: int) -> str:
+    """Return lines that write one."""
+    return f"""
+        {_config(register)}
+        mov eax, {value}
+        out dx, eax
+    """
+
+
+def _enable_ports(bar: int, port: int) -> str:
+    """Return lines that put a window of ports at ``port``, and let the function use RAM."""
+    return f"""
+        {_set_config(_BAR + 4 * bar, port)}
+        {_config(_BAR + 4 * bar)}
+        cmp eax, {port | 1}                 ; it is one of ports
+        jne absent
+        {_set_config(_COMMAND, _IO | _USE_RAM)}
+    """
+
+
+#: Registers of the bus master (Bus Master IDE 1.0, 2.0): start and to memory; active, error and interrupt.
+_MASTER_COMMAND, _MASTER_STATUS, _MASTER_TABLE = _MASTER_PORTS, _MASTER_PORTS + 2, _MASTER_PORTS + 4
+_START, _TO_MEMORY, _ACTIVE, _BROKEN, _INTERRUPT = 1, 8, 1, 2, 4
+#: Where the table of areas is, and those it has: offset and length. The last one is marked.
+_TABLE: Final = 0x800
+_AREAS: Final = ((0, 0x100), (0x100, 0x200), (0x300, 0x100))
+_LAST: Final = 0x80000000
+
+
+def _table() -> str:
+    """Return lines that describe the memory at PLACE."""
+    entries = [
+        f"""
+        mov eax, [{PLACE}]
+        add eax, {offset}
+        mov [{_TABLE + 8 * number}], eax
+        mov dword [{_TABLE + 8 * number + 4}], {length | (_LAST if number == len(_AREAS) - 1 else 0)}
+        """
+        for number, (offset, length) in enumerate(_AREAS)
+    ]
+    return "".join(entries)
+
+
+def _dma(command: int, direction: int) -> str:
+    """Return lines that transfer by a command, in a direction of the bus master."""
+    return f"""
+        {_table()}
+        mov edx, {_MASTER_TABLE}
+        mov eax, {_TABLE}
+        out dx, eax
+        {_out(_MASTER_COMMAND, direction)}
+        {_out(_MASTER_STATUS, _INTERRUPT | _BROKEN)}
+        call address_48
+        {_out(_STATUS, command)}
+        {_out(_MASTER_COMMAND, direction | _START)}
+        call interrupt
+        {_out(_MASTER_COMMAND, 0)}
+        call done
+        ret
+    """
+
+
+_BUS_MASTER: Final = f"""
+    setup:
+        {_search(_CLASS, 16, 0x0101)}       ; mass storage, IDE
+        {_enable_ports(4, _MASTER_PORTS)}
+        {_out(_CONTROL, 0)}                 ; interrupts, which the bus master notes
+        call identify
+        {_CAPACITY_48}
+        ret
+
+    read:
+        {_dma(0x25, _TO_MEMORY)}
+
+    write:
+        {_dma(0x35, 0)}
+
+    flush:
+        {_out(_STATUS, 0xEA)}
+        call done
+        ret
+
+    interrupt:                              ; wait for one; then the bus master has ended, and without an error
+        mov edx, {_MASTER_STATUS}
+    interrupt_wait:
+        in al, dx
+        test al, {_INTERRUPT}
+        je interrupt_wait
+        test al, {_ACTIVE | _BROKEN}
+        jne failed
+        ret
+        {_IDE}
+"""
+
 DRIVERS: Final = {
     "pio28": Driver("ide", _pio("address_28", _CAPACITY_28, read=0x20, write=0x30, flush=0xE7, unit=2), most=1 << 27),
     "pio48": Driver("ide", _pio("address_48", _CAPACITY_48, read=0x24, write=0x34, flush=0xEA, unit=4)),
+    "dma": Driver("ide", _BUS_MASTER),
 }

@@ -1,4 +1,4 @@
-"""A program that reads, writes and verifies sectors by one of the drivers of tests/guests/drivers.py.
+"""A program that reads, writes and verifies sectors by one of the drivers of tests/guests/drivers.
 
 It tells the disk's capacity and the sum of what it read on the serial port, and leaves with a code at port 501h:
 
@@ -17,7 +17,7 @@ import struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from tests.guests.drivers import Driver
+    from tests.guests.drivers.driver import Driver
 
 WELL, ABSENT, FAILED, DIFFERENT, CHANGED = range(0x21, 0x26)
 SECTOR: Final = 512

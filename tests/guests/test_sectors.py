@@ -82,7 +82,7 @@ class Case(NamedTuple):
                     assert file.read(len(data)) == data
 
 
-def make(directory: Path, name: str, kind: str, *, again: int = 1) -> Case:
+def make(directory: Path, name: str, kind: str, again: int = 1) -> Case:
     """Make the disk for a driver: there is a sector before and one behind what is moved."""
     interface, sectors = DRIVERS[name].interface, DRIVERS[name].most or _LARGE
     task = _TASKS[sectors]._replace(again=again)
@@ -139,6 +139,13 @@ def test_a_program_moves_sectors(name: str, kind: str, accelerator: str, tmp_pat
 @pytest.mark.parametrize(("name", "bits"), [(name, bits) for name in DRIVERS for bits in DRIVERS[name].modes[1:]])
 def test_it_does_so_in_other_modes(name: str, bits: int, accelerator: str, tmp_path: Path) -> None:
     run(name, bits, make(tmp_path, name, "qcow2"), tmp_path, accelerator)
+
+
+@pytest.mark.parametrize("accelerator", ACCELERATORS[1:])
+@pytest.mark.parametrize(("name", "again"), [("legacy", 260), ("modern", 260), ("dma", 10)])
+def test_rings_go_round(name: str, again: int, accelerator: str, tmp_path: Path) -> None:
+    # The legacy ring has 256 entries, the modern one 8.
+    run(name, 32, make(tmp_path, name, "raw", again), tmp_path, accelerator)
 
 
 # -- what goes wrong is told by the program's code --------------------------------------------------------------

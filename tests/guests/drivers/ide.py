@@ -1,34 +1,12 @@
-"""Drivers for the program of tests/guests/exerciser.py, which wait by looking: IDE disks by their registers
-and by the bus master.
-
-Each has four routines, which may change all registers, and jump to ``absent`` or ``failed`` if something is wrong:
-``setup`` leaves the number of sectors in LBA; ``read`` and ``write`` transfer COUNT sectors from LBA, to or from PLACE;
-``flush`` makes what was written durable.
-"""
+"""IDE disks, by the data port and by the bus master."""
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
+from tests.guests.drivers.driver import Driver, out
+from tests.guests.drivers.pci import CLASS, enable_ports, search
 from tests.guests.exerciser import COUNT, LBA, PLACE
-from tests.guests.modes import MODES
-
-
-class Driver(NamedTuple):
-    """A driver.
-
-    Attributes:
-        interface: What kind of disk it is for.
-        lines: Its routines.
-        modes: In which it runs, by bits.
-        most: Sectors that it can address; None if its addresses have more than 32 bits.
-    """
-
-    interface: str
-    lines: str
-    modes: tuple[int, ...] = MODES
-    most: int | None = None
-
 
 #: Registers of the primary channel (ATA8-APT), and bits of its status.
 _DATA, _ERROR, _COUNT, _LOW, _MIDDLE, _HIGH, _DEVICE, _STATUS = range(0x1F0, 0x1F8)
@@ -40,14 +18,9 @@ _MASTER: Final = 0xE0
 _IDENTITY: Final = 0xA000
 
 
-def _out(port: int, value: int | str) -> str:
-    """Return lines that write a byte, or a register of one, to a port."""
-    return f"mov edx, {port}\nmov al, {value}\nout dx, al\n"
-
-
 def _byte_out(port: int, byte: int) -> str:
     """Return lines that write a byte of LBA to a port."""
-    return _out(port, f"[{LBA + byte}]")
+    return out(port, f"[{LBA + byte}]")
 
 
 #: Routines of all IDE drivers.
@@ -86,27 +59,27 @@ _IDE: Final = f"""
         or al, {_MASTER}
         out dx, al
         call done
-        {_out(_COUNT, COUNT)}
+        {out(_COUNT, COUNT)}
         {_byte_out(_LOW, 0)}
         {_byte_out(_MIDDLE, 1)}
         {_byte_out(_HIGH, 2)}
         ret
 
     address_48:                             ; tell them in 48 bits: the upper halves first
-        {_out(_DEVICE, _MASTER)}
+        {out(_DEVICE, _MASTER)}
         call done
-        {_out(_COUNT, 0)}
+        {out(_COUNT, 0)}
         {_byte_out(_LOW, 3)}
         {_byte_out(_MIDDLE, 4)}
         {_byte_out(_HIGH, 5)}
-        {_out(_COUNT, COUNT)}
+        {out(_COUNT, COUNT)}
         {_byte_out(_LOW, 0)}
         {_byte_out(_MIDDLE, 1)}
         {_byte_out(_HIGH, 2)}
         ret
 
     identify:
-        {_out(_DEVICE, _MASTER)}
+        {out(_DEVICE, _MASTER)}
         mov edx, {_STATUS}
         in al, dx
         cmp al, 0
@@ -114,7 +87,7 @@ _IDE: Final = f"""
         cmp al, 0x7f                        ; a cable without drives
         je absent
         call done
-        {_out(_STATUS, 0xEC)}
+        {out(_STATUS, 0xEC)}
         call wanted
         mov edi, {_IDENTITY}
         mov edx, {_DATA}
@@ -130,14 +103,14 @@ def _pio(address: str, identity: str, read: int, write: int, flush: int, unit: i
     width = {2: "w", 4: "d"}[unit]
     return f"""
     setup:
-        {_out(_CONTROL, 2)}                 ; no interrupts
+        {out(_CONTROL, 2)}                 ; no interrupts
         call identify
         {identity}
         ret
 
     read:
         call {address}
-        {_out(_STATUS, read)}
+        {out(_STATUS, read)}
         mov edi, [{PLACE}]
         mov ebx, {COUNT}
     read_sector:
@@ -152,7 +125,7 @@ def _pio(address: str, identity: str, read: int, write: int, flush: int, unit: i
 
     write:
         call {address}
-        {_out(_STATUS, write)}
+        {out(_STATUS, write)}
         mov esi, [{PLACE}]
         mov ebx, {COUNT}
     write_sector:
@@ -166,7 +139,7 @@ def _pio(address: str, identity: str, read: int, write: int, flush: int, unit: i
         ret
 
     flush:
-        {_out(_STATUS, flush)}
+        {out(_STATUS, flush)}
         call done
         ret
         {_IDE}
@@ -189,65 +162,8 @@ _CAPACITY_48: Final = f"""
         je absent
 """
 
-#: A function of a PCI device that was found, as the address register takes it; and where its window of ports is.
-_FUNCTION, _WINDOW = 0x620, 0x624
-#: Ports for windows, and memory for one: above RAM, and in what long mode maps here.
-_MASTER_PORTS, _VIRTIO_PORTS, _VIRTIO_MEMORY = 0xC000, 0xC100, 0x20000000
-#: Registers of configuration space (PCI 3.0, 6.1), and what lets a function answer ports and memory, and use RAM.
-_COMMAND, _CLASS, _BAR = 0x04, 0x08, 0x10
-_IO, _MEMORY, _USE_RAM = 1, 2, 4
-
-
-def _search(register: int, shift: int, value: int) -> str:
-    """Return lines that look for a function on bus 0 whose register, shifted right, has a value."""
-    return f"""
-        mov dword [{_FUNCTION}], 0x80000000
-    search:
-        {_config(register)}
-        shr eax, {shift}
-        cmp eax, {value}
-        je found
-        add dword [{_FUNCTION}], 0x100
-        cmp dword [{_FUNCTION}], 0x80010000
-        jne search
-        jmp absent
-    found:
-    """
-
-
-def _config(register: int | str) -> str:
-    """Return lines that read a register of the function to EAX."""
-    return f"""
-        mov eax, [{_FUNCTION}]
-        add eax, {register}
-        mov edx, 0xcf8
-        out dx, eax
-        mov edx, 0xcfc
-        in eax, dx
-    """
-
-
-def _set_config(register: int, value: int) -> str:
-    """Return lines that write one."""
-    return f"""
-        {_config(register)}
-        mov eax, {value}
-        out dx, eax
-    """
-
-
-def _enable_ports(bar: int, port: int) -> str:
-    """Return lines that put a window of ports at ``port``, and let the function use RAM."""
-    return f"""
-        {_set_config(_BAR + 4 * bar, port)}
-        {_config(_BAR + 4 * bar)}
-        cmp eax, {port | 1}                 ; it is one of ports
-        jne absent
-        {_set_config(_COMMAND, _IO | _USE_RAM)}
-    """
-
-
-#: Registers of the bus master (Bus Master IDE 1.0, 2.0): start and to memory; active, error and interrupt.
+#: Where the bus master's registers are (Bus Master IDE 1.0, 2.0): start and to memory; active, error and interrupt.
+_MASTER_PORTS: Final = 0xC000
 _MASTER_COMMAND, _MASTER_STATUS, _MASTER_TABLE = _MASTER_PORTS, _MASTER_PORTS + 2, _MASTER_PORTS + 4
 _START, _TO_MEMORY, _ACTIVE, _BROKEN, _INTERRUPT = 1, 8, 1, 2, 4
 #: Where the table of areas is, and those it has: offset and length. The last one is marked.
@@ -277,13 +193,13 @@ def _dma(command: int, direction: int) -> str:
         mov edx, {_MASTER_TABLE}
         mov eax, {_TABLE}
         out dx, eax
-        {_out(_MASTER_COMMAND, direction)}
-        {_out(_MASTER_STATUS, _INTERRUPT | _BROKEN)}
+        {out(_MASTER_COMMAND, direction)}
+        {out(_MASTER_STATUS, _INTERRUPT | _BROKEN)}
         call address_48
-        {_out(_STATUS, command)}
-        {_out(_MASTER_COMMAND, direction | _START)}
+        {out(_STATUS, command)}
+        {out(_MASTER_COMMAND, direction | _START)}
         call interrupt
-        {_out(_MASTER_COMMAND, 0)}
+        {out(_MASTER_COMMAND, 0)}
         call done
         ret
     """
@@ -291,9 +207,9 @@ def _dma(command: int, direction: int) -> str:
 
 _BUS_MASTER: Final = f"""
     setup:
-        {_search(_CLASS, 16, 0x0101)}       ; mass storage, IDE
-        {_enable_ports(4, _MASTER_PORTS)}
-        {_out(_CONTROL, 0)}                 ; interrupts, which the bus master notes
+        {search(CLASS, 16, 0x0101)}       ; mass storage, IDE
+        {enable_ports(4, _MASTER_PORTS)}
+        {out(_CONTROL, 0)}                 ; interrupts, which the bus master notes
         call identify
         {_CAPACITY_48}
         ret
@@ -305,7 +221,7 @@ _BUS_MASTER: Final = f"""
         {_dma(0x35, 0)}
 
     flush:
-        {_out(_STATUS, 0xEA)}
+        {out(_STATUS, 0xEA)}
         call done
         ret
 
@@ -321,8 +237,6 @@ _BUS_MASTER: Final = f"""
         {_IDE}
 """
 
-DRIVERS: Final = {
-    "pio28": Driver("ide", _pio("address_28", _CAPACITY_28, read=0x20, write=0x30, flush=0xE7, unit=2), most=1 << 27),
-    "pio48": Driver("ide", _pio("address_48", _CAPACITY_48, read=0x24, write=0x34, flush=0xEA, unit=4)),
-    "dma": Driver("ide", _BUS_MASTER),
-}
+PIO_28: Final = Driver("ide", _pio("address_28", _CAPACITY_28, read=0x20, write=0x30, flush=0xE7, unit=2), most=1 << 27)
+PIO_48: Final = Driver("ide", _pio("address_48", _CAPACITY_48, read=0x24, write=0x34, flush=0xEA, unit=4))
+DMA: Final = Driver("ide", _BUS_MASTER)

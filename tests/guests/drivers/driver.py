@@ -1,0 +1,28 @@
+"""What a driver is: lines of a program."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from tests.guests.modes import MODES
+
+
+class Driver(NamedTuple):
+    """A driver.
+
+    Attributes:
+        interface: What kind of disk it is for.
+        lines: Its routines.
+        modes: In which it runs, by bits.
+        most: Sectors that it can address; None if its addresses have more than 32 bits.
+    """
+
+    interface: str
+    lines: str
+    modes: tuple[int, ...] = MODES
+    most: int | None = None
+
+
+def out(port: int, value: int | str) -> str:
+    """Return lines that write a byte, or a register of one, to a port."""
+    return f"mov edx, {port}\nmov al, {value}\nout dx, al\n"

@@ -27,6 +27,7 @@ PACKAGES = {
     "qemu-img": "qemu-utils",
     "qemu-io": "qemu-utils",
     "qemu-nbd": "qemu-utils",
+    "qemu-system-x86_64": "qemu-system-x86",
     "gdb": "gdb",
     "grub-mkimage": "grub-common",
     "iasl": "acpica-tools",

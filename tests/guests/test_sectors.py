@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import random
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
@@ -13,6 +12,7 @@ from blockkit.emul.session import Outcome
 from blockkit.testing.memory import MemoryNode
 from tests.cpu.kernel import needs_kvm
 from tests.guests import modes
+from tests.guests.disks import KINDS, VAST, Case, make
 from tests.guests.drivers import DRIVERS
 from tests.guests.exerciser import (
     ABSENT,
@@ -20,11 +20,9 @@ from tests.guests.exerciser import (
     COUNT,
     DIFFERENT,
     FAILED,
-    LENGTH,
     SECTOR,
     WELL,
     Task,
-    pattern,
     program,
     says,
 )
@@ -34,77 +32,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ACCELERATORS: Final = ["python", "jit", pytest.param("kvm", marks=needs_kvm)]
-KINDS: Final = ("raw", "qcow2", "backed")
-#: Sectors of a disk whose addresses need more than 32 bits, and of one for 28 bits; and what is done with them.
-_LARGE, _SMALL = 3 << 31, 1 << 27
-_TASKS: Final = {
-    _LARGE: Task(source=0x123456788, target=0x10BADCAFE),
-    _SMALL: Task(source=0x3456788, target=0x7ADCAFE),
-}
-
-
-class Case(NamedTuple):
-    """A disk, and what is done with it.
-
-    Attributes:
-        drive: Its options, as a machine takes them.
-        driver: Its format.
-        sectors: How many it has.
-        task: What is read and written.
-        contents: What it has at first, in some places by number of their first sector; all else is zero.
-        below: The file it is based on, if any.
-    """
-
-    drive: dict[str, str]
-    driver: str
-    sectors: int
-    task: Task
-    contents: dict[int, bytes]
-    below: Path | None = None
-
-    def check(self) -> None:
-        """Look at the image: what was written is there, and nothing else has changed."""
-        task, after = self.task, dict(self.contents)
-        around = after[task.target - 1]
-        after[task.target - 1] = around[:SECTOR] + pattern(task.seed) + around[SECTOR + LENGTH :]
-        # Where sectors would be if upper bits of their numbers were lost or exchanged.
-        for sector in (task.source, task.target):
-            for other in (sector & 0xFFFF, sector & 0xFFFFFF, sector & 0xFFFFFFF, sector & 0xFFFFFFFF):
-                if other != sector:
-                    after[other] = bytes(LENGTH)
-        with blockkit.open_image(self.drive["file"], format=self.driver) as node:
-            for sector, data in after.items():
-                assert node.read(sector * SECTOR, len(data)) == data, hex(sector)
-        if self.below is not None:
-            with self.below.open("rb") as file:
-                for sector, data in self.contents.items():
-                    file.seek(sector * SECTOR)
-                    assert file.read(len(data)) == data
-
-
-def make(directory: Path, name: str, kind: str, again: int = 1) -> Case:
-    """Make the disk for a driver: there is a sector before and one behind what is moved."""
-    interface, sectors = DRIVERS[name].interface, DRIVERS[name].most or _LARGE
-    task = _TASKS[sectors]._replace(again=again)
-    rng = random.Random(f"{name} {kind}")
-    contents = {each - 1: rng.randbytes((COUNT + 2) * SECTOR) for each in (task.source, task.target)}
-    disk, below = directory / "disk", directory / "below"
-    driver = "raw" if kind == "raw" else "qcow2"
-    with (below if kind == "backed" else disk).open("wb") as file:
-        if kind != "qcow2":
-            file.truncate(sectors * SECTOR)
-            for sector, data in contents.items():
-                file.seek(sector * SECTOR)
-                file.write(data)
-    if kind == "backed":
-        blockkit.create_image(disk, "qcow2", sectors * SECTOR, backing_file=str(below), backing_format="raw")
-    elif kind == "qcow2":
-        blockkit.create_image(disk, "qcow2", sectors * SECTOR)
-        with blockkit.open_image(disk, format="qcow2", read_only=False) as node:
-            for sector, data in contents.items():
-                node.write(sector * SECTOR, data)
-    drive = {"file": str(disk), "format": driver, "if": interface}
-    return Case(drive, driver, sectors, task, contents, below if kind == "backed" else None)
 
 
 def start(rom: bytes, directory: Path, accelerator: str, drives: Iterable[Any]) -> blockkit.Machine:
@@ -139,6 +66,11 @@ def test_a_program_moves_sectors(name: str, kind: str, accelerator: str, tmp_pat
 @pytest.mark.parametrize(("name", "bits"), [(name, bits) for name in DRIVERS for bits in DRIVERS[name].modes[1:]])
 def test_it_does_so_in_other_modes(name: str, bits: int, accelerator: str, tmp_path: Path) -> None:
     run(name, bits, make(tmp_path, name, "qcow2"), tmp_path, accelerator)
+
+
+@pytest.mark.parametrize("name", [name for name, driver in DRIVERS.items() if driver.most is None])
+def test_it_does_so_at_the_end_of_a_vast_disk(name: str, tmp_path: Path) -> None:
+    run(name, 32, make(tmp_path, name, VAST), tmp_path, "jit")
 
 
 @pytest.mark.parametrize("accelerator", ACCELERATORS[1:])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from blockkit.cpu.reset import SIGNATURE
+from blockkit.errors import OptionError
 
 #: The bits of physical and of linear addresses.
 PHYSICAL_BITS, LINEAR_BITS = 40, 48
@@ -28,6 +29,14 @@ _FEATURES_7_C: Final = {"UMIP": 2}
 _EXTENDED_C: Final = {"LAHF": 0}
 _EXTENDED_D: Final = {"SYSCALL": 11, "NX": 20, "PDPE1GB": 26, "RDTSCP": 27, "LM": 29}
 
+#: The registers that have features, in pairs as :data:`blockkit.cpu.state.CPUID_CHANGES` has them.
+_ALL: Final = (_FEATURES_1_C, _FEATURES_1_D, _FEATURES_7_B, _FEATURES_7_C, _EXTENDED_C, _EXTENDED_D)
+#: What can be had beside: in which of the registers, and which bit.
+OPTIONAL: Final = {"PCLMULQDQ": (0, 1), "AES": (0, 25), "RDSEED": (2, 18), "ADX": (2, 19), "LZCNT": (4, 5)}
+#: Names of models, and the features that they have beside those of the smaller one.
+MODELS: Final[dict[str, tuple[str, ...]]] = {"base": (), "max": tuple(OPTIONAL)}
+_LEAVES: Final = ((1, (2, 3)), (7, (1, 2)), (0x80000001, (2, 3)))
+
 #: CLFLUSH takes lines of so many times 8 bytes.
 _LINE: Final = 8
 #: Types of caches in leaf 4.
@@ -36,6 +45,44 @@ _DATA, _INSTRUCTIONS, _UNIFIED = 1, 2, 3
 
 def _bits(features: dict[str, int]) -> int:
     return sum(1 << bit for bit in features.values())
+
+
+def changes(text: str) -> tuple[int, int, int]:
+    """Return what CPUID tells otherwise than :data:`MODEL`, as :data:`blockkit.cpu.state.CPUID_CHANGES` has it.
+
+    Args:
+        text: ``base`` or ``max``, and features behind it that are added or taken away: ``base,+lzcnt,-rdrand``.
+
+    Raises:
+        OptionError: there is no such model or feature.
+    """
+    words = text.split(",")
+    if words[0] not in MODELS:
+        raise OptionError(f"cpu: there is no model {words[0][:40]!r}; known are {', '.join(MODELS)}")
+    present = {name: (register, bit) for register, names in enumerate(_ALL) for name, bit in names.items()}
+    wanted = {*present, *MODELS[words[0]]}
+    for word in words[1:]:
+        name = word[1:].upper()
+        if word[:1] not in ("+", "-") or name not in present.keys() | OPTIONAL.keys():
+            known = ", ".join(sorted(each.lower() for each in present.keys() | OPTIONAL.keys()))
+            raise OptionError(f"cpu: {word[:40]!r} is no feature with + or - before it; known are {known}")
+        (wanted.add if word[0] == "+" else wanted.discard)(name)
+    found = [0, 0, 0]
+    for name in wanted ^ present.keys():
+        register, bit = {**present, **OPTIONAL}[name]
+        found[register // 2] |= 1 << register % 2 * 32 + bit
+    return found[0], found[1], found[2]
+
+
+def changed(text: str) -> dict[tuple[int, int], tuple[int, int, int, int]]:
+    """Return :data:`MODEL` with changes, which are as for :func:`changes`."""
+    found = dict(MODEL)
+    for (leaf, (low, high)), both in zip(_LEAVES, changes(text), strict=True):
+        registers = list(found[leaf, 0])
+        registers[low] ^= both & 0xFFFFFFFF
+        registers[high] ^= both >> 32
+        found[leaf, 0] = (registers[0], registers[1], registers[2], registers[3])
+    return found
 
 
 def _words(text: bytes) -> tuple[int, ...]:

@@ -74,6 +74,9 @@ MXCSR: Final = 120
 XMM: Final = 128
 #: Room of an interpretation; nothing of the processor.
 OWN: Final = 160
+#: What CPUID tells otherwise than the model, an exclusive or for each pair of registers: of leaf 1 ECX and EDX, of
+#: leaf 7 EBX and ECX, of leaf 80000001h ECX and EDX, the first one in the lower half. Not KVM's.
+CPUID_CHANGES: Final = 170
 #: Not zero: NMIs wait for an IRET.
 NMI_BLOCKED: Final = 179
 #: The four entries of PAE paging, read when CR3 is written.

@@ -27,7 +27,7 @@ INTEGER: Final = (
     | frozenset(
         "ADD ADC SUB SBB CMP XOR TEST NEG AND OR NOT INC DEC XADD CMPXCHG MUL IMUL DIV IDIV MOV MOVZX MOVSX MOVSXD LEA "
         "XCHG BSWAP MOVBE CBW CWDE CDQE CWD CDQ CQO NOP PAUSE LFENCE MFENCE SFENCE CLD STD CLC STC CMC BSF BSR POPCNT "
-        "JMP JCXZ JECXZ JRCXZ LOOP LOOPE LOOPNE".split()
+        "LZCNT ADCX ADOX JMP JCXZ JECXZ JRCXZ LOOP LOOPE LOOPNE".split()
     )
 )  # fmt: skip
 _GENERAL: Final = frozenset("EGMRZIJO=")
@@ -274,6 +274,8 @@ def undefined(case: Case) -> int:
         return state.ARITHMETIC
     if name in ("BSF", "BSR"):
         return state.ARITHMETIC & ~state.ZF
+    if name == "LZCNT":
+        return state.OF | state.SF | state.AF | state.PF
     if name in _TESTS:
         return state.OF | state.SF | state.AF | state.PF
     if name not in _SHIFTS | _ROTATIONS:

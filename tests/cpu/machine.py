@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from blockkit.cpu import state
 from blockkit.cpu.accelerator import Region, Stop
+from blockkit.cpu.cpuid import changes
 from blockkit.cpu.dialect.plain import Fault
 from blockkit.cpu.portable.vcpu import PortableVcpu
 
@@ -148,6 +149,13 @@ class Board:
         return made
 
 
+def new_state() -> list[int]:
+    """Return the state of a processor that has all it may have."""
+    slots = state.new_state()
+    slots[state.CPUID_CHANGES : state.CPUID_CHANGES + 3] = changes("max")
+    return slots
+
+
 def long_mode(tables: int) -> list[int]:
     """Return a state in 64-bit mode, at privilege level 0."""
     slots = protected_mode()
@@ -167,7 +175,7 @@ def protected_mode(code: int = CODE_32, stack: int = DATA_32) -> list[int]:
         code: Attributes of CS.
         stack: Attributes of SS.
     """
-    slots = state.new_state()
+    slots = new_state()
     slots[state.CR0] = state.CR0_PE | state.CR0_ET | state.CR0_NE
     slots[state.CR4] = state.CR4_OSFXSR
     for segment in range(6):
@@ -187,7 +195,7 @@ def protected_mode(code: int = CODE_32, stack: int = DATA_32) -> list[int]:
 
 def real_mode(selectors: Sequence[int]) -> list[int]:
     """Return a state in real mode, with the segments at ES, CS, SS, DS, FS, GS."""
-    slots = state.new_state()
+    slots = new_state()
     slots[state.CR0] = state.CR0_ET
     slots[state.CR4] = state.CR4_OSFXSR
     for segment, selector in enumerate(selectors):

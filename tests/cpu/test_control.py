@@ -10,6 +10,7 @@ import pytest
 from blockkit.cpu import cpuid, state
 from blockkit.cpu.accelerator import Stop
 from blockkit.cpu.reset import SIGNATURE
+from blockkit.errors import OptionError
 from tests.cpu.machine import CODE_16, CODE_64, PAGE, Board, Observed, long_mode, protected_mode, real_mode
 
 CODE: Final = 0x1000
@@ -527,8 +528,9 @@ def test_there_are_no_caches_to_write_back(code: str) -> None:
 # -- CPUID ---------------------------------------------------------------------------------------------------------
 
 
-def identify(leaf: int, subleaf: int = 0, *, apic: int = 0xFEE00900) -> tuple[int, int, int, int]:
+def identify(leaf: int, subleaf: int = 0, *, apic: int = 0xFEE00900, model: str = "base") -> tuple[int, int, int, int]:
     slots = protected_mode(CODE_16)
+    slots[state.CPUID_CHANGES : state.CPUID_CHANGES + 3] = cpuid.changes(model)
     slots[state.APIC_BASE] = apic
     ones = 0xFFFFFFFF00000000
     cpu = run(slots, "0fa2", rax=leaf | ones, rbx=ones, rcx=subleaf | ones, rdx=ones)
@@ -560,6 +562,42 @@ def test_cpuid_tells_of_features() -> None:
     assert identify(7, 1) == (0, 0, 0, 0)
     assert identify(0x80000001)[3] == 1 << 11 | 1 << 20 | 1 << 26 | 1 << 27 | 1 << 29
     assert identify(0x80000008)[0] == 0x3028
+
+
+def test_cpuid_tells_of_features_that_are_asked_for() -> None:
+    assert identify(1, model="base,+aes,-rdrand")[2] == identify(1)[2] ^ (1 << 25 | 1 << 30)
+    assert identify(1, model="base,-mmx")[3] == identify(1)[3] ^ 1 << 23
+    assert identify(7, model="base,+adx,+rdseed,-umip")[1:3] == (1 | 1 << 7 | 1 << 9 | 3 << 18 | 1 << 20, 0)
+    assert identify(0x80000001, model="base,+lzcnt,-nx")[2:] == (1 | 1 << 5, identify(0x80000001)[3] ^ 1 << 20)
+    assert identify(1, model="max,-aes")[2] == identify(1)[2] | 1 << 1
+    assert identify(1, model="max,-aes,+aes")[2] == identify(1)[2] | 1 << 1 | 1 << 25
+    assert cpuid.changed("base") == cpuid.MODEL
+    assert cpuid.changed("max")[7, 0] == identify(7, model="max")
+
+
+@pytest.mark.parametrize("text", ["", "haswell", "base,lzcnt", "base,+avx", "base,", "+lzcnt"])
+def test_there_are_no_other_features(text: str) -> None:
+    with pytest.raises(OptionError, match="known are"):
+        cpuid.changes(text)
+
+
+@pytest.mark.parametrize(
+    "code", ["660f3a44c100", "660f38dcc1", "660f38dbc1", "660f3adfc101", "660f38f6c1", "f30f38f6c1", "0fc7f8"]
+)
+def test_what_was_not_asked_for_is_undefined(code: str) -> None:
+    slots = protected_mode()
+    assert raised(run(slots, code)) is None
+    slots[state.CPUID_CHANGES : state.CPUID_CHANGES + 3] = cpuid.changes("base")
+    assert raised(run(slots, code)) == (state.UNDEFINED, 0)
+
+
+def test_lzcnt_was_bsr() -> None:
+    slots = protected_mode()
+    assert run(slots, "f30fbdc1", rax=7, rcx=0x40).registers[state.RAX] == 25
+    assert run(slots, "f30fbdc1", rax=7, rcx=0).registers[state.RAX] == 32
+    slots[state.CPUID_CHANGES : state.CPUID_CHANGES + 3] = cpuid.changes("base")
+    assert run(slots, "f30fbdc1", rax=7, rcx=0x40).registers[state.RAX] == 6
+    assert run(slots, "f30fbdc1", rax=7, rcx=0).registers[state.RAX] == 7
 
 
 def test_cpuid_answers_for_leaves_there_are_not() -> None:

@@ -11,8 +11,8 @@ from blockkit.cpu.isa.operands import MEMORY_OR_REGISTER, NEED_MODRM, Operand, W
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: What the processor has beyond x86-64-v2 is left out unless it is asked for.
-BASELINE: Final = frozenset(("fsgsbase", "movbe", "rdrand", "smap"))
+#: What the processor has beyond x86-64-v2, always or if CPUID says so; all else is left out unless it is asked for.
+BASELINE: Final = frozenset(("adx", "aes", "fsgsbase", "lzcnt", "movbe", "pclmulqdq", "rdrand", "rdseed", "smap"))
 
 _PREFIXES: Final = {"NP": 0, "66": 0x66, "F2": 0xF2, "F3": 0xF3}
 _FLAGS: Final = frozenset(("i64", "o64", "d64", "f64", "lock"))

@@ -18,18 +18,24 @@ def bsf(m: Machine) -> None:
     """BSF: the lowest bit that is set."""
     a = get(m, 1)
     low = a & (m.constant(0, a.bits) - a)
-    _found(m, a, m.bit_length(low) - 1)
+    found(m, a, m.bit_length(low) - 1)
 
 
 def bsr(m: Machine) -> None:
     """BSR: the highest bit that is set."""
     a = get(m, 1)
-    _found(m, a, m.bit_length(a) - 1)
+    found(m, a, m.bit_length(a) - 1)
 
 
-def _found(m: Machine, a: Value, index: Value) -> None:
-    """Store a bit's number and set ZF; nothing found leaves the destination alone, all 64 bits of it."""
+def found(m: Machine, a: Value, index: Value, *, otherwise: tuple[Value, Value] | None = None) -> None:
+    """Store a bit's number and set ZF; nothing found leaves the destination alone, all 64 bits of it.
+
+    ``otherwise`` is a condition under which another value is stored, whatever was found.
+    """
     none = m.name(a.equals(0))
+    if otherwise is not None:
+        none = m.name(none & ~otherwise[0])
+        index = m.select(otherwise[0], otherwise[1], index)
     index = m.name(index)
     number = m.instruction.reg
     if a.bits == 16:

@@ -355,6 +355,13 @@ class Machine(ABC):
         high = carry.zero_extended(64) << 63 | (carry ^ overflow).zero_extended(64) << 62
         self.set_slot(state.COUT, low | high)
 
+    def set_overflow(self, overflow: Value) -> None:
+        """Set OF and leave the other flags."""
+        carry = self.carry()
+        low = self.slot(state.COUT) & (1 << 62) - 1
+        high = carry.zero_extended(64) << 63 | (carry ^ overflow).zero_extended(64) << 62
+        self.set_slot(state.COUT, low | high)
+
     def carry(self) -> Value:
         """CF."""
         return self.slot(state.COUT).is_negative()

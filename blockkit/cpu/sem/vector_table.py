@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from blockkit.cpu.isa.operands import Where
+from blockkit.cpu.sem import options
 from blockkit.cpu.sem import vector_floats as floats
 from blockkit.cpu.sem import vector_integers as integers
 from blockkit.cpu.sem import vector_moves as moves
@@ -196,6 +197,7 @@ _DESCRIBED: Final[dict[str, Callable[[Machine], None]]] = {
     "PCMPESTRM64": texts.compare(explicit=True, index=False),
     "PCMPISTRI": texts.compare(explicit=False, index=True),
     "PCMPISTRM": texts.compare(explicit=False, index=False),
+    **options.VECTORS,
 }
 #: By mnemonic; some of these mnemonics are strings' too.
 BY_NAME: Final = {name: described(function) for name, function in _DESCRIBED.items()}

@@ -10,6 +10,7 @@ MODULES: Final = tuple(
     for name in (
         "availability",
         "checksum",
+        "ciphers",
         "control",
         "decimal",
         "delivery",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from blockkit.cpu.cpuid import LAST_BASIC, LAST_EXTENDED, LAST_HYPERVISOR, MODEL, WITH_SUBLEAVES
-from blockkit.cpu.dialect import S
-from blockkit.cpu.state import APIC_BASE, RAX, RBX, RCX, RDX
+from blockkit.cpu.dialect import S, raise_fault
+from blockkit.cpu.state import APIC_BASE, CPUID_CHANGES, RAX, RBX, RCX, RDX, UNDEFINED
 
 _HYPERVISOR_RANGE, _EXTENDED_RANGE = 0x40000000, 0x80000000
 #: Leaf, subleaf, EAX, EBX, ECX and EDX, one after the other.
@@ -45,5 +45,25 @@ def identify() -> None:
             S[RDX] = _ROWS[at + 5]
             break
         at += _ROW
+    if leaf == 1:
+        S[RCX] ^= S[CPUID_CHANGES] & 0xFFFFFFFF
+        S[RDX] ^= S[CPUID_CHANGES] >> 32
+    if leaf == 7 and wanted == 0:
+        S[RBX] ^= S[CPUID_CHANGES + 1] & 0xFFFFFFFF
+        S[RCX] ^= S[CPUID_CHANGES + 1] >> 32
+    if leaf == 0x80000001:
+        S[RCX] ^= S[CPUID_CHANGES + 2] & 0xFFFFFFFF
+        S[RDX] ^= S[CPUID_CHANGES + 2] >> 32
     if leaf == 1 and (S[APIC_BASE] & _APIC_ENABLED) == 0:
         S[RDX] &= ~_APIC_FEATURE
+
+
+def has_option(register: int, bit: int) -> int:
+    """Whether the processor has a feature that the model has not; see :data:`blockkit.cpu.cpuid.OPTIONAL`."""
+    return S[CPUID_CHANGES + (register >> 1)] >> ((register & 1) * 32 + bit) & 1
+
+
+def require_option(register: int, bit: int) -> None:
+    """Raise #UD without it."""
+    if has_option(register, bit) == 0:
+        raise_fault(UNDEFINED, 0)

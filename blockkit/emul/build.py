@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from blockkit.cpu.choose import choose
-from blockkit.emul import linux
+from blockkit.emul.boot.kernel import Kernel, load, read_kernel
 from blockkit.emul.drives import Drive, open_drive
 from blockkit.emul.firmware.disks import FIRST_CD, FIRST_DISK
 from blockkit.emul.firmware.firmware import Firmware
@@ -15,7 +15,7 @@ from blockkit.emul.firmware.rom import Rom
 from blockkit.emul.ide.ata import AtaDrive
 from blockkit.emul.ide.atapi import AtapiDrive
 from blockkit.emul.machine import End
-from blockkit.emul.pc import IDE_DRIVES, Pc
+from blockkit.emul.pc import IDE_DRIVES, TABLES_POINTER, Pc
 from blockkit.emul.serial.port import SerialLog
 from blockkit.emul.virtio.blk import VirtioBlk
 from blockkit.emul.virtio.pci import VirtioPci
@@ -82,7 +82,7 @@ class Built:
             self._attach()
             if self.firmware == _BUILTIN:
                 self._add_firmware()
-            self._kernel = linux.read_kernel(_read(config.kernel, "kernel")) if config.kernel is not None else None
+            self._kernel = _kernel(config)
             self._initrd = _read(config.initrd, "initrd") if config.initrd is not None else b""
             self.start()
         except BaseException:
@@ -137,7 +137,8 @@ class Built:
             self.pc.prepare()
             memory = self.pc.memory
             low = memory.ram[: memory.low]
-            self.pc.cpu.set_state(linux.load(low, self._kernel, self.config.append, self._initrd, memory.usable()))
+            line, usable = self.config.append, memory.usable()
+            self.pc.cpu.set_state(load(low, self._kernel, line, self._initrd, usable, TABLES_POINTER))
 
     def reset(self) -> None:
         """Start again, as after the reset button."""
@@ -184,6 +185,13 @@ def _vga_bios(name: str) -> dict[str, bytes]:
     paths = (os.path.join(place, _VGA_BIOS) for place in places if place)
     found = next((path for path in paths if os.path.exists(path)), None)
     return {} if found is None else {f"vgaroms/{_VGA_BIOS}": _read(found, "firmware")}
+
+
+def _kernel(config: MachineConfig) -> Kernel | None:
+    """Return what is started without firmware, if anything is."""
+    if config.kernel is None:
+        return None
+    return read_kernel(_read(config.kernel, "kernel"), config.kernel_decompress)
 
 
 def _start_time(text: str) -> datetime:

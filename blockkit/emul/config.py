@@ -121,6 +121,9 @@ class MachineConfig(Frozen):
         kernel: A bzImage or an ELF that is started without firmware.
         initrd: Its initial RAM disk.
         append: Its command line.
+        kernel_decompress: Who decompresses what is in a bzImage: the ``host``, which starts it at the address it is
+            linked for, without KASLR; the ``guest``, as when firmware starts it; ``auto``: whoever is faster, by the
+            format: the guest for LZ4 and LZO.
         firmware: ``auto`` (Debian's SeaBIOS where it is installed, the built-in one elsewhere), ``builtin``,
             ``seabios``, or the name of a ROM's file.
         vga: ``none`` or ``text``.
@@ -137,6 +140,7 @@ class MachineConfig(Frozen):
     kernel: str | None = None
     initrd: str | None = None
     append: str = ""
+    kernel_decompress: Literal["auto", "host", "guest"] = "auto"
     firmware: str = "auto"
     vga: Literal["none", "text"] = "text"
     start: str = "2026-01-01T00:00:00+00:00"

@@ -50,7 +50,7 @@ _TIMER_PIN: Final = 2
 #: Bytes that are kept of what firmware says.
 _MOST_LOG: Final = 1 << 20
 #: Where the tables of ACPI are, and the pointer to them.
-_TABLES, _TABLES_POINTER = 0xE0000, 0xF0000
+_TABLES, TABLES_POINTER = 0xE0000, 0xF0000
 
 
 class Pc(Machine):
@@ -223,7 +223,7 @@ class Pc(Machine):
         self.host.open_shadow()
         tables = build_tables(_TABLES)
         self.memory.write(tables.address, tables.data)
-        self.memory.write(_TABLES_POINTER, tables.pointer)
+        self.memory.write(TABLES_POINTER, tables.pointer)
 
     def devices(self) -> dict[str, Savable]:
         """Return what is to be saved beside the processor and RAM, by name."""

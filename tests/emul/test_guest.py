@@ -150,7 +150,7 @@ def test_requests_that_contradict_themselves(tmp_path: Path) -> None:
         Machine(memory=1000)
     path = tmp_path / "kernel"
     path.write_bytes(bytes(1000))
-    with pytest.raises(EmulationError, match="no bzImage"):
+    with pytest.raises(EmulationError, match="neither a bzImage"):
         Machine(kernel=path, accelerator="python")
     with pytest.raises(blockkit.BlockkitError, match=r"gone\.rom"):
         Machine(firmware=str(tmp_path / "gone.rom"), accelerator="python")

@@ -30,7 +30,7 @@ EXITS: Final = {
 #: Which options stand together in the help.
 GROUPS: Final = {
     "Disks": ("drives", "cdrom", "snapshot", "policy"),
-    "What is started": ("kernel", "initrd", "append", "bios", "load", "force_load"),
+    "What is started": ("kernel", "initrd", "append", "kernel_decompress", "bios", "load", "force_load"),
     "The machine": ("memory", "accel", "vga", "clock", "seed", "realtime", "reboot"),
     "Around it": ("serial", "monitor", "gdb"),
     "How it ends": ("until", "timeout", "save"),
@@ -103,6 +103,13 @@ class RunCommand(ImageCommand):
 @option("--kernel", type=IMAGE, metavar="FILE", help="Start this bzImage or ELF, without firmware.")
 @option("--initrd", type=IMAGE, metavar="FILE", help="Its initial RAM disk.")
 @option("--append", default="", metavar="TEXT", help="Its command line.")
+@option(
+    "--kernel-decompress",
+    type=click.Choice(("auto", "host", "guest")),
+    default="auto",
+    show_default=True,
+    help="Who decompresses a bzImage: the host, at once and without KASLR; the guest; or whoever is faster.",
+)
 @option(
     "--bios",
     default="auto",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import click
 
@@ -58,6 +58,7 @@ class Settings(Frozen):
     kernel: str | None
     initrd: str | None
     append: str
+    kernel_decompress: Literal["auto", "host", "guest"]
     bios: str
     load: str | None
     force_load: bool
@@ -100,6 +101,7 @@ def configure(words: Settings, at_terminal: bool) -> MachineConfig:
         kernel=words.kernel,
         initrd=words.initrd,
         append=words.append,
+        kernel_decompress=words.kernel_decompress,
         firmware=words.bios,
         vga="none" if words.vga == "none" or (words.vga is None and words.kernel is not None) else "text",
         realtime=at_terminal if words.realtime is None else words.realtime,

@@ -71,7 +71,7 @@ class Built:
             self.firmware = _seabios() or _BUILTIN
         image = _firmware(self.firmware) if self.firmware else b""
         start, screen = _start_time(config.start), config.vga == "text"
-        self.pc = Pc(accelerator, config.memory, self.serial.send, start, image, screen)
+        self.pc = Pc(accelerator, config.memory, self.serial.send, start, image, screen, config.hpet)
         if screen and image:
             self.pc.fw_cfg.add(_vga_bios(self.firmware))
         self.drives: list[Drive] = []

@@ -127,6 +127,7 @@ class MachineConfig(Frozen):
         firmware: ``auto`` (Debian's SeaBIOS where it is installed, the built-in one elsewhere), ``builtin``,
             ``seabios``, or the name of a ROM's file.
         vga: ``none`` or ``text``.
+        hpet: It has high precision event timers.
         start: What time it is at the beginning, as ISO 8601.
         realtime: Virtual time follows that of the host while the machine idles, rather than jumping.
         seed: Of what is random in the machine.
@@ -143,6 +144,7 @@ class MachineConfig(Frozen):
     kernel_decompress: Literal["auto", "host", "guest"] = "auto"
     firmware: str = "auto"
     vga: Literal["none", "text"] = "text"
+    hpet: bool = False
     start: str = "2026-01-01T00:00:00+00:00"
     realtime: bool = False
     seed: int = 0

@@ -74,7 +74,7 @@ class Machine:
         timeout: Seconds of the host after which waiting fails, unless a method is told otherwise.
         count_accesses: Count accesses to registers; see :attr:`accesses`.
         **more: What else :class:`~blockkit.emul.config.MachineConfig` has: ``accelerator``, ``kernel_decompress``,
-            ``firmware``, ``vga``, ``start``, ``realtime``, ``seed``, ``reboot``, ``policy``.
+            ``firmware``, ``vga``, ``hpet``, ``start``, ``realtime``, ``seed``, ``reboot``, ``policy``.
 
     Attributes:
         requests: What the guest asked of its disks, the last 100,000.

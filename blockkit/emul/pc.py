@@ -6,12 +6,13 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from blockkit.emul import ioapic, lapic, vga
+from blockkit.emul import hpet, ioapic, lapic, vga
 from blockkit.emul.acpi.loader import files as acpi_files
 from blockkit.emul.acpi.tables import build as build_tables
 from blockkit.emul.cmos import Cmos
 from blockkit.emul.firmware import rom as firmware_rom
 from blockkit.emul.fw_cfg import FirmwareConfig
+from blockkit.emul.hpet import Hpet
 from blockkit.emul.i8042 import KeyboardController
 from blockkit.emul.ide.controller import PiixIde
 from blockkit.emul.ioapic import IoApic
@@ -63,6 +64,7 @@ class Pc(Machine):
         start: What time it is at the beginning.
         rom: The firmware; may be empty.
         screen: It has a VGA.
+        has_hpet: It has high precision event timers.
 
     Attributes:
         memory: RAM, as devices see it.
@@ -79,6 +81,7 @@ class Pc(Machine):
         start: datetime = datetime(2026, 1, 1, tzinfo=UTC),
         rom: bytes = b"",
         screen: bool = False,
+        has_hpet: bool = False,
     ) -> None:
         bus = Bus()
         self.memory = GuestMemory(memory)
@@ -98,9 +101,18 @@ class Pc(Machine):
         bus.memory.map(ioapic.BASE, ioapic.SIZE, self.io_apic)
         self.isa = IsaBridge([self._both(number) for number in range(16)])
         line = self.isa.line
-        pit = Pit(clock, line(_TIMER))
+        timer_line, clock_line = line(_TIMER), line(_CLOCK)
+        #: The high precision event timers; None without.
+        self.hpet: Hpet | None = None
+        if has_hpet:
+            self.hpet = Hpet(clock, (timer_line, clock_line), {pin: self.io_apic.line(pin) for pin in hpet.PINS})
+            bus.memory.map(hpet.BASE, hpet.SIZE, self.hpet)
+            for number, timer in enumerate(self.hpet.timers):
+                bus.memory.map(hpet.BASE + hpet.SIZE + number * hpet.TIMER_SIZE, hpet.TIMER_SIZE, timer)
+            timer_line, clock_line = self.hpet.displaced
+        pit = Pit(clock, timer_line)
         port61 = Port61(pit)
-        cmos = Cmos(clock, line(_CLOCK), start, memory)
+        cmos = Cmos(clock, clock_line, start, memory)
         self.keyboard = KeyboardController(line(_KEYBOARD), line(_MOUSE), reset)
         self.serial = Uart(line(_SERIAL), serial)
         ports.map(0x20, 2, self.pic.first)
@@ -132,7 +144,7 @@ class Pc(Machine):
 
         # What firmware asks for, and what it says.
         self.debug_log = bytearray()
-        self.fw_cfg = FirmwareConfig(self.memory, {"etc/e820": self.memory.e820(), **acpi_files()})
+        self.fw_cfg = FirmwareConfig(self.memory, {"etc/e820": self.memory.e820(), **acpi_files(has_hpet=has_hpet)})
         ports.map(0x402, 1, Ports(lambda _, __: 0xE9, lambda _, __, value: self._log(value)))
         ports.map(0x510, 12, self.fw_cfg)
 
@@ -150,6 +162,8 @@ class Pc(Machine):
         if self.vga is not None:
             ports.map(vga.BASE, vga.PORTS, self.vga)
             self._devices["vga"] = self.vga
+        if self.hpet is not None:
+            self._devices["hpet"] = self.hpet
         self._last_devices: dict[str, Savable] = {
             "isa": self.isa,
             "pic": self.pic,
@@ -221,7 +235,7 @@ class Pc(Machine):
         assign(self.pci)
         self.power.enable_at(BASE)
         self.host.open_shadow()
-        tables = build_tables(_TABLES)
+        tables = build_tables(_TABLES, has_hpet=self.hpet is not None)
         self.memory.write(tables.address, tables.data)
         self.memory.write(TABLES_POINTER, tables.pointer)
 

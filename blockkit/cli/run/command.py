@@ -31,7 +31,7 @@ EXITS: Final = {
 GROUPS: Final = {
     "Disks": ("drives", "cdrom", "snapshot", "policy"),
     "What is started": ("kernel", "initrd", "append", "kernel_decompress", "bios", "load", "force_load"),
-    "The machine": ("memory", "accel", "vga", "clock", "seed", "realtime", "reboot"),
+    "The machine": ("memory", "accel", "vga", "hpet", "clock", "seed", "realtime", "reboot"),
     "Around it": ("serial", "monitor", "gdb"),
     "How it ends": ("until", "timeout", "save"),
     "Looking inside": ("exits", "trace"),
@@ -133,6 +133,7 @@ class RunCommand(ImageCommand):
     help="Whether there is a screen; shown in the terminal if it is asked for and the serial port is elsewhere."
     "  [default: text, but none with --kernel]",
 )
+@option("--hpet", is_flag=True, help="There are high precision event timers (HPET).")
 @option(
     "--clock",
     metavar="TIME",

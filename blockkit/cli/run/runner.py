@@ -65,6 +65,7 @@ class Settings(Frozen):
     memory: int | None
     accel: str
     vga: str | None
+    hpet: bool
     clock: str | None
     seed: int
     realtime: bool | None
@@ -104,6 +105,7 @@ def configure(words: Settings, at_terminal: bool) -> MachineConfig:
         kernel_decompress=words.kernel_decompress,
         firmware=words.bios,
         vga="none" if words.vga == "none" or (words.vga is None and words.kernel is not None) else "text",
+        hpet=words.hpet,
         realtime=at_terminal if words.realtime is None else words.realtime,
         seed=words.seed,
         reboot=words.reboot,

@@ -96,6 +96,11 @@ def irq(number: int) -> bytes:
     return struct.pack("<BH", 0x22, 1 << number)
 
 
+def memory_fixed(base: int, size: int) -> bytes:
+    """Return a fixed range of memory, which can be written (6.4.3.4)."""
+    return struct.pack("<BHBII", 0x86, 9, 1, base, size)
+
+
 def _address(kind: int, flags: int, code: str, low: int, high: int) -> bytes:
     """Return an address space descriptor of fixed bounds (6.4.3.5)."""
     tag, letter = {"word": (0x88, "H"), "dword": (0x87, "I")}[code]

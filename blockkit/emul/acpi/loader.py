@@ -40,9 +40,9 @@ def _sum(file: str, at: int, start: int, length: int) -> bytes:
     return _command(_ADD_CHECKSUM, _name(file) + struct.pack("<III", at, start, length))
 
 
-def files() -> dict[str, bytes]:
+def files(*, has_hpet: bool = False) -> dict[str, bytes]:
     """Return the files, by name: in the tables, addresses are offsets until the commands are done."""
-    tables = build(0)
+    tables = build(0, has_hpet=has_hpet)
     commands = [_allocate(TABLES, 64, _HIGH), _allocate(POINTER, 16, _LOW_MEGABYTE)]
     commands += [_point(TABLES, offset, size) for offset, size in tables.pointers]
     commands += [_sum(TABLES, start + _CHECKSUM, start, length) for start, length in tables.headers]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from blockkit.emul import ioapic, lapic
+from blockkit.emul import hpet, ioapic, lapic
 from blockkit.emul.acpi import aml
 from blockkit.emul.pci import power
 from blockkit.emul.pci.assign import LINES
@@ -25,6 +25,8 @@ _RESET_PORT, _RESET_VALUE = 0xCF9, 6
 #: Polarity and trigger of an interrupt (5.2.12.5): as the bus has it; active high and level-triggered.
 _CONFORMS, _HIGH_LEVEL = 0x0, 0xD
 _SLOTS: Final = 32
+#: What the timers have of the address space, and the least period of one, in counts: 100 us.
+_HPET_SIZE, _HPET_TICKS = 0x400, 10_000
 _PINS: Final = 4
 
 
@@ -56,7 +58,7 @@ def _table(signature: bytes, revision: int, body: bytes) -> bytes:
     return _checked(header + body)
 
 
-def dsdt() -> bytes:
+def dsdt(*, has_hpet: bool = False) -> bytes:
     """Return the devices that cannot be found without being told of them."""
     routes = [
         aml.package(
@@ -92,6 +94,11 @@ def dsdt() -> bytes:
         aml.name("_HID", aml.eisa_id("PNP0B00")),
         aml.name("_CRS", aml.resources(aml.io(0x70, 2), aml.irq(8))),
     )
+    timers = aml.device(
+        "HPET",
+        aml.name("_HID", aml.eisa_id("PNP0103")),
+        aml.name("_CRS", aml.resources(aml.memory_fixed(hpet.BASE, _HPET_SIZE))),
+    )
     bridge = aml.device(
         "PCI0",
         aml.name("_HID", aml.eisa_id("PNP0A03")),
@@ -102,7 +109,9 @@ def dsdt() -> bytes:
         aml.device("ISA", aml.name("_ADR", aml.integer(0x10000)), serial, keyboard, clock),
     )
     off = aml.integer(power.SLEEP_OFF)
-    terms = aml.name("\\_S5", aml.package(off, off, aml.integer(0), aml.integer(0))) + aml.scope("\\_SB", bridge)
+    terms = aml.name("\\_S5", aml.package(off, off, aml.integer(0), aml.integer(0))) + aml.scope(
+        "\\_SB", bridge, *([timers] if has_hpet else [])
+    )
     return _table(b"DSDT", 2, terms)
 
 
@@ -154,12 +163,24 @@ def madt() -> bytes:
     return _table(b"APIC", 3, struct.pack("<II", lapic.BASE, 1) + entries)
 
 
+def hpet_table() -> bytes:
+    """Return the high precision event timers (IA-PC HPET specification 1.0a, 3.2.4)."""
+    # In system memory, 64 bits wide.
+    place = struct.pack("<BBBBQ", 0, 64, 0, 0, hpet.BASE)
+    return _table(b"HPET", 1, struct.pack("<I", hpet.IDENTITY) + place + struct.pack("<BHB", 0, _HPET_TICKS, 0))
+
+
 def _pointers(signature: bytes, code: str, addresses: Iterable[int]) -> bytes:
     return _table(signature, 1, b"".join(struct.pack(code, each) for each in addresses))
 
 
-def build(address: int) -> Tables:
-    """Return all tables for a place in memory, a multiple of 64 below 4 GiB."""
+def build(address: int, *, has_hpet: bool = False) -> Tables:
+    """Return all tables for a place in memory, a multiple of 64 below 4 GiB.
+
+    Args:
+        address: The place.
+        has_hpet: There are high precision event timers.
+    """
     data = bytearray()
     pointers: list[tuple[int, int]] = []
     headers: list[tuple[int, int]] = []
@@ -173,8 +194,10 @@ def build(address: int) -> Tables:
             headers.append((start, len(table)))
         return address + start
 
-    facs_at, dsdt_at = add(facs()), add(dsdt())
+    facs_at, dsdt_at = add(facs()), add(dsdt(has_hpet=has_hpet))
     tables = [add(fadt(facs_at, dsdt_at), 4, 36, 40), add(madt())]
+    if has_hpet:
+        tables.append(add(hpet_table()))
     first_entry = _HEADER.size
     rsdt = add(_pointers(b"RSDT", "<I", tables), 4, *(first_entry + 4 * index for index in range(len(tables))))
     xsdt = add(_pointers(b"XSDT", "<Q", tables), 8, *(first_entry + 8 * index for index in range(len(tables))))

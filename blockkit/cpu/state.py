@@ -74,6 +74,8 @@ MXCSR: Final = 120
 XMM: Final = 128
 #: Room of an interpretation; nothing of the processor.
 OWN: Final = 160
+#: Where RDRAND is among its numbers; zero, before the first one, for a beginning of the processor's own. Not KVM's.
+RANDOM: Final = 168
 #: What CPUID tells otherwise than the model, an exclusive or for each pair of registers: of leaf 1 ECX and EDX, of
 #: leaf 7 EBX and ECX, of leaf 80000001h ECX and EDX, the first one in the lower half. Not KVM's.
 CPUID_CHANGES: Final = 170

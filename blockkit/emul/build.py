@@ -6,6 +6,7 @@ import os
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
+from blockkit.cpu import state
 from blockkit.cpu.choose import choose
 from blockkit.emul.boot.kernel import Kernel, load, read_kernel
 from blockkit.emul.drives import Drive, open_drive
@@ -16,6 +17,7 @@ from blockkit.emul.ide.ata import AtaDrive
 from blockkit.emul.ide.atapi import AtapiDrive
 from blockkit.emul.machine import End
 from blockkit.emul.pc import IDE_DRIVES, TABLES_POINTER, Pc
+from blockkit.emul.randomness import Randomness
 from blockkit.emul.serial.port import SerialLog
 from blockkit.emul.virtio.blk import VirtioBlk
 from blockkit.emul.virtio.pci import VirtioPci
@@ -39,6 +41,8 @@ _VGA_BIOS: Final = "vgabios-isavga.bin"
 _MASS_STORAGE: Final = 0x010000
 #: What a disk is called in the boot order, by Open Firmware's device paths.
 _VIRTIO_PATH, _IDE_PATH = "/pci@i0cf8/scsi@{:x}/disk@0,0", "/pci@i0cf8/ide@1,1/drive@{:x}/disk@{:x}"
+#: Random bytes that Linux is given.
+_SEED_SIZE: Final = 32
 #: How long firmware waits when there is nothing to start.
 _FOR_EVER: Final = b"\xff" * 8
 
@@ -133,12 +137,18 @@ class Built:
 
     def start(self) -> None:
         """Bring the processor to where it begins."""
+        random = Randomness(self.config.seed)
         if self._kernel is not None:
             self.pc.prepare()
             memory = self.pc.memory
             low = memory.ram[: memory.low]
             line, usable = self.config.append, memory.usable()
-            self.pc.cpu.set_state(load(low, self._kernel, line, self._initrd, usable, TABLES_POINTER))
+            seed = random.draw("Linux", _SEED_SIZE)
+            slots = load(low, self._kernel, line, self._initrd, usable, TABLES_POINTER, seed)
+        else:
+            slots = self.pc.cpu.get_state()
+        slots[state.RANDOM] = random.number("RDRAND")
+        self.pc.cpu.set_state(slots)
 
     def reset(self) -> None:
         """Start again, as after the reset button."""

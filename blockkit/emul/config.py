@@ -130,7 +130,8 @@ class MachineConfig(Frozen):
         hpet: It has high precision event timers.
         start: What time it is at the beginning, as ISO 8601.
         realtime: Virtual time follows that of the host while the machine idles, rather than jumping.
-        seed: Of what is random in the machine.
+        seed: Of what is random in the machine: what RDRAND gives (but with KVM, which has the host's), and what Linux's
+            random number generator is given when it is started without firmware, by other ways than PVH.
         reboot: A reset starts the machine again, rather than ending it.
         policy: Which files images may name.
     """
@@ -152,6 +153,8 @@ class MachineConfig(Frozen):
     policy: ImplicitPolicy | None = None
 
     def __post_init__(self) -> None:
+        if not 0 <= self.seed < 1 << 64:
+            raise OptionError(f"seed: {f'{self.seed:#x}'[:40]}, expected a number of up to 64 bits, not negative")
         if not _LEAST <= self.memory <= _MOST or self.memory % _PAGE:
             raise OptionError(f"memory: {self.memory} bytes, expected from 1 MiB to 1 TiB, in units of 4 KiB")
         if self.kernel is None and (self.initrd is not None or self.append):

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 RSDP = 0xF0000
+SEED = bytes(range(32))
 USABLE = [(0, 0x9FC00), (0x100000, 0x100000)]
 #: Exit codes of the kernels' code: 2 * AL + 1.
 FOUND = 3
@@ -92,7 +93,7 @@ def test_it_is_put_into_memory_again_after_a_reset(tmp_path: Path) -> None:
 
 def placed(kernel: bytes, line: str = "quiet", initrd: bytes = b"", size: int = 2 << 20) -> tuple[bytes, list[int]]:
     memory = memoryview(bytearray(b"\xee" * size))
-    slots = load(memory, read_kernel(kernel, "host"), line, initrd, USABLE, RSDP)
+    slots = load(memory, read_kernel(kernel, "host"), line, initrd, USABLE, RSDP, SEED)
     return bytes(memory), slots
 
 
@@ -126,6 +127,9 @@ def test_linux_is_told_of_everything(kernel: bytes) -> None:
     address, length = struct.unpack_from("<II", memory, page + 0x218)
     assert memory[address : address + length] == b"archive"
     assert struct.unpack_from("<Q", memory, page + 0x70) == (RSDP,)
+    (data,) = struct.unpack_from("<Q", memory, page + 0x250)
+    assert struct.unpack_from("<QII", memory, data) == (0, 9, len(SEED))
+    assert memory[data + 16 : data + 16 + len(SEED)] == SEED
     found = [struct.unpack_from("<QQI", memory, page + 0x2D0 + 20 * number) for number in range(memory[page + 0x1E8])]
     assert found == [(*each, 1) for each in USABLE]
 

@@ -140,7 +140,13 @@ class RunCommand(ImageCommand):
     default=None,
     help="What time it is for the guest at the start: 2026-01-31T12:00:00+00:00.",
 )
-@option("--seed", type=int, default=0, show_default=True, help="Of what is random in the machine.")
+@option(
+    "--seed",
+    type=int,
+    default=0,
+    show_default=True,
+    help="Of what is random in the machine: of RDRAND, and of what --kernel gives Linux to begin with.",
+)
 @option(
     "--realtime/--no-realtime",
     default=None,

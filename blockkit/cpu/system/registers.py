@@ -24,9 +24,9 @@ from blockkit.cpu.state import (
     KERNEL_GS_BASE,
     LSTAR,
     MISC_ENABLE,
-    OWN,
     PAT,
     PROTECTION,
+    RANDOM,
     RAX,
     RCX,
     RDX,
@@ -58,7 +58,6 @@ _APIC_BITS: Final = 1 << 8 | 1 << 11 | (1 << PHYSICAL_BITS) - (1 << 12)
 #: Memory types that there are (11.3), a bit each.
 _TYPES: Final = 0b11110011
 
-_RANDOM: Final = OWN + 8
 _SEED: Final = 0x9E3779B97F4A7C15
 
 
@@ -205,11 +204,11 @@ def read_performance() -> None:
 
 def next_random() -> int:
     """Return the next number of RDRAND: the same ones after each start."""
-    number = S[_RANDOM]
+    number = S[RANDOM]
     if number == 0:
         number = _SEED
     number ^= number << 13
     number ^= number >> 7
     number ^= number << 17
-    S[_RANDOM] = number
+    S[RANDOM] = number
     return number

@@ -114,6 +114,7 @@ def load(
     initrd: bytes,
     usable: Sequence[tuple[int, int]],
     rsdp: int,
+    seed: bytes,
 ) -> list[int]:
     """Put a kernel into memory, and what it is told.
 
@@ -124,6 +125,7 @@ def load(
         initrd: Its initial RAM disk, or nothing.
         usable: Addresses and sizes of RAM.
         rsdp: Where ACPI's tables begin.
+        seed: Random bytes for its random number generator, if there is a way to tell it (PVH has none).
 
     Returns:
         The state in which the processor begins.
@@ -154,5 +156,5 @@ def load(
         slots[state.RBX] = pvh.write(memory, *told)
         return slots
     slots = (entry.long if kernel.how is Entry.LINUX_64 else entry.protected)(memory, kernel.at)
-    slots[state.RSI] = linux.write(memory, kernel.setup, *told)
+    slots[state.RSI] = linux.write(memory, kernel.setup, *told, seed)
     return slots

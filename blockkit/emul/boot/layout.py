@@ -12,6 +12,8 @@ PAGES: Final = 0x12000
 START_INFO: Final = 0x18000
 MODULES: Final = 0x18100
 MEMORY_MAP: Final = 0x18200
+#: What Linux finds by way of the zero page: the list of setup_data.
+SETUP_DATA: Final = 0x19000
 #: The stack grows down to what is before; the command line begins where it does.
 STACK: Final = 0x20000
 COMMAND_LINE: Final = 0x20000

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 
 _SIZE: Final = 4096
 _ACPI_RSDP: Final = 0x70
+#: The first of the list of setup_data, from this version of the protocol on; what it says of itself; its type.
+_SETUP_DATA, _HAS_SETUP_DATA = 0x250, 0x209
+_SETUP_HEADER: Final = struct.Struct("<QII")
+_RNG_SEED: Final = 9
 _E820_COUNT, _E820 = 0x1E8, 0x2D0
 _RAM: Final = 1
 _BOOT_FLAG: Final = 0xAA55
@@ -33,7 +37,7 @@ def header() -> bytes:
 
 
 def write(
-    memory: memoryview, setup: bytes, initrd: tuple[int, int], usable: Sequence[tuple[int, int]], rsdp: int
+    memory: memoryview, setup: bytes, initrd: tuple[int, int], usable: Sequence[tuple[int, int]], rsdp: int, seed: bytes
 ) -> int:
     """Write the zero page; the command line is where :mod:`.layout` has it.
 
@@ -43,6 +47,7 @@ def write(
         initrd: Address and size of the initial RAM disk; a size of 0 for none.
         usable: Addresses and sizes of RAM.
         rsdp: Where ACPI's tables begin.
+        seed: Random bytes for its random number generator.
 
     Returns:
         Where it is.
@@ -54,6 +59,10 @@ def write(
     if initrd[1]:
         struct.pack_into("<II", page, 0x218, *initrd)
     struct.pack_into("<Q", page, _ACPI_RSDP, rsdp)
+    if int.from_bytes(page[0x206:0x208], "little") >= _HAS_SETUP_DATA:
+        data = _SETUP_HEADER.pack(0, _RNG_SEED, len(seed)) + seed
+        memory[layout.SETUP_DATA : layout.SETUP_DATA + len(data)] = data
+        struct.pack_into("<Q", page, _SETUP_DATA, layout.SETUP_DATA)
     page[_E820_COUNT] = len(usable)
     for index, (address, size) in enumerate(usable):
         struct.pack_into("<QQI", page, _E820 + index * 20, address, size, _RAM)

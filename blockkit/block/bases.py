@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 from blockkit.block.node import Cap, Extent, Kind, Limits, Node, Place, Preallocation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
+
+    from blockkit.block.syscall import SystemCall
 
 
 class FormatNode(Node):
@@ -59,6 +61,17 @@ class ProtocolNode(Node):
 
     def _writev(self, offset: int, buffers: list[memoryview], fua: bool) -> None:
         self._refuse_write()
+
+    def watch_calls(self, told: Callable[[SystemCall], None]) -> Callable[[], None]:
+        """Tell of each system call that this node makes for its bytes; a driver that makes none tells of none.
+
+        Args:
+            told: Takes them, in the thread that makes them.
+
+        Returns:
+            What is to be called to watch no more; also after the node is closed.
+        """
+        return lambda: None
 
 
 class FilterNode(Node):

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # Requests of linux/fs.h.
 _BLKROGET: Final = 0x125E  # int: whether the device is read-only
 _BLKSSZGET: Final = 0x1268  # int: logical sector size, bytes
-_BLKDISCARD: Final = 0x1277  # u64[2]: offset, length
+BLKDISCARD: Final = 0x1277  # u64[2]: offset, length
 _BLKGETSIZE64: Final = 0x80081272 if struct.calcsize("P") == 8 else 0x80041272  # u64: size, bytes
 
 #: Bytes zeroed at the start of a device that becomes a new image; formats are recognised by less.
@@ -92,7 +92,7 @@ class HostDevice(HostFile):
             return
         try:
             with self._sharing(start, stop):
-                fcntl.ioctl(self._fd, _BLKDISCARD, struct.pack("QQ", start, stop - start))
+                fcntl.ioctl(self._fd, BLKDISCARD, struct.pack("QQ", start, stop - start))
         except OSError as error:
             if error.errno not in UNSUPPORTED:
                 raise self._failed(error, f"cannot discard {stop - start} bytes at {start:#x}") from error

@@ -28,10 +28,11 @@ from blockkit.protocols.fallocate import KEEP_SIZE, PUNCH_HOLE, UNSUPPORTED, ZER
 from blockkit.protocols.vectors import IOV_MAX, MAX_TRANSFER, read_fully, write_fully, write_in_pieces
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
     from typing import Self
 
+    from blockkit.block.syscall import SystemCall
     from blockkit.protocols.direct import DirectIO
 
 #: What ``discard`` may be, and whether it means that space is given back.
@@ -478,6 +479,17 @@ class HostFile(ProtocolNode):
                     raise self._failed(error, f"cannot look for holes at {offset:#x}") from error
                 self._has_holes = False
         return offset, end
+
+    # -- watching --------------------------------------------------------------------------------------
+
+    def watch_calls(self, told: Callable[[SystemCall], None]) -> Callable[[], None]:
+        from blockkit.protocols import calls
+
+        def mine(call: SystemCall) -> None:
+            if call.fd == self._fd:
+                told(call)
+
+        return calls.watch(mine)
 
     # -- the end ---------------------------------------------------------------------------------------
 

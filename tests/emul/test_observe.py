@@ -53,6 +53,11 @@ def vm(tmp_path: Path) -> Any:
         yield machine
 
 
+def file_of(vm: Machine) -> Any:
+    """Return the node that reads the disk's file."""
+    return vm.session.built.drives[0].node.children["file"]
+
+
 def test_what_a_request_costs_is_counted(vm: Machine) -> None:
     vm.run_until(lambda vm: len(vm.requests) == 3)
     assert vm.accesses is not None
@@ -82,11 +87,19 @@ def test_a_trace_leads_from_the_register_to_the_host_and_back(vm: Machine) -> No
     start = layers.index("request")
     # Sector, then command, which made the request; then the graph, from the top; then the guest hears of it.
     assert [(event.place, event.action) for event in third[:start]] == [("sector", "write"), ("command", "write")]
-    assert [(e.layer, e.name, e.action, e.offset, e.length, e.depth) for e in third[start : start + 3]] == [
+    assert [(e.layer, e.name, e.action, e.offset, e.length, e.depth) for e in third[start : start + 4]] == [
         ("request", "drive0", "read", 512, 512, 0),
         ("node", "qcow2", "read", 512, 512, 0),
         ("host", "file", "read", 5 * 65536 + 512, 512, 1),
+        ("call", "preadv", "read", 5 * 65536 + 512, 512, 2),
     ]
+    # Each lies within the one above, and the system call is made with the file's descriptor.
+    _, node, host, call = third[start : start + 4]
+    for outer, inner in ((node, host), (host, call)):
+        assert outer.host <= inner.host
+        assert inner.host + inner.took <= outer.host + outer.took
+    assert call.fd == file_of(vm).fileno()
+    assert (call.result, node.fd) == ("", -1)
     done = layers.index("done")
     # It is told with the instruction in which the time comes, and an access to a port takes some.
     assert 20_000 <= third[done].took < 20_400
@@ -95,7 +108,8 @@ def test_a_trace_leads_from_the_register_to_the_host_and_back(vm: Machine) -> No
     assert {(e.place, e.action) for e in third[done + 1 :]} == {("status", "read")}
     flush = [event for event in events if event.request == 4]
     assert ("node", "qcow2", "flush") in [(e.layer, e.name, e.action) for e in flush]
-    assert all(event.took > 0 for event in events if event.layer in ("node", "host"))
+    assert ("call", "fdatasync", "flush") in [(e.layer, e.name, e.action) for e in flush]
+    assert all(event.took > 0 for event in events if event.layer in ("node", "host", "call"))
     # Nobody watches any more.
     assert vm.session.built.drives[0].node.read(512, 4) == b"xxxx"
     count = len(events)
@@ -115,10 +129,11 @@ def test_traces_are_files_of_three_kinds(vm: Machine, tmp_path: Path, name: str)
         assert "toy command write 1 0x1" in text
         assert "drive0 read 0x200 512\n" in text
         assert "  file " in text
+        assert re.search(r"^#3 \S+ {7}preadv fd \d+ read 0x50200 512 in [0-9.]+ us of the host$", text, re.MULTILINE)
         assert re.search(r"done after 20\.[0-3]\d\d us\n", text)
     elif name == "trace.jsonl":
         events = [Event(**json.loads(line)) for line in text.splitlines()]
-        assert {event.layer for event in events} == {"register", "request", "node", "host", "done"}
+        assert {event.layer for event in events} == {"register", "request", "node", "host", "call", "done"}
         assert {event.request for event in events} == {0, 1, 2, 3, 4}
     else:
         found = json.loads(text)["traceEvents"]
@@ -127,6 +142,10 @@ def test_traces_are_files_of_three_kinds(vm: Machine, tmp_path: Path, name: str)
         assert begun == {each["id"] for each in found if each["ph"] == "e"} == {1, 2, 3, 4}
         assert {each["id"] for each in found if each["ph"] == "f"} <= begun
         assert all(each["dur"] > 0 for each in found if each["ph"] == "X")
+        [call] = [each for each in found if each.get("cat") == "call" and each["args"]["request"] == 3]
+        assert call["name"].startswith("preadv read ")
+        assert (call["args"]["offset"], call["args"]["length"]) == (0x50200, 512)
+        assert call["args"]["fd"] == file_of(vm).fileno()
 
 
 def test_a_failure_is_told() -> None:
@@ -147,15 +166,15 @@ def test_a_request_of_a_node_to_itself_is_none_of_its_own(tmp_path: Path) -> Non
         spans: list[Span] = []
         observer = GraphObserver(node, spans.append)
         node.write(512, b"x" * 512, fua=True)
-        assert [(span.node.driver, span.action, span.offset, span.length) for span in spans] == [
-            ("raw", "write", 512, 512),
-            ("file", "write", 512, 512),
+        assert [(span.layer, span.name, span.action, span.offset, span.length) for span in spans] == [
+            ("node", "raw", "write", 512, 512),
+            ("host", "file", "write", 512, 512),
+            ("call", "pwritev2", "write", 512, 512),
         ]
-        assert [span.leaves for span in spans] == [False, True]
         spans.clear()
         with pytest.raises(blockkit.NodeError):
             node.read(1 << 20, 1)
-        assert "outside" in spans[0].error or spans[0].error
+        assert spans[0].result
         observer.close()
         node.read(0, 1)
         assert len(spans) == 1

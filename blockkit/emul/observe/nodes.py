@@ -1,8 +1,9 @@
-"""Every request to every node of a graph, and how long the host took for it."""
+"""Every request to every node of a graph and every system call for it, and how long the host took for each."""
 
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from blockkit.block.bases import ProtocolNode
@@ -11,32 +12,37 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from blockkit.block.node import Node
+    from blockkit.block.syscall import SystemCall
 
 
 class Span(NamedTuple):
-    """A request to a node, which has ended.
+    """A request to a node, or a system call, which has ended.
 
     Attributes:
         start: When it began, in nanoseconds of the host, as ``time.perf_counter_ns`` has them.
         depth: How many nodes are above.
-        node: It.
-        leaves: Whether bytes leave the graph here.
-        action: ``read``, ``write``, ``zero``, ``discard`` or ``flush``.
+        layer: ``node``; ``host``, where bytes leave the graph; ``call``, a system call.
+        name: The node's driver, or the name of the call.
+        place: The file.
+        action: ``read``, ``write``, ``zero``, ``discard``, ``flush``, or what a system call may be for besides.
         offset: Bytes.
         length: Bytes.
         took: Nanoseconds.
-        error: What went wrong; else empty.
+        result: What went wrong, or what a system call did of what was asked; else empty.
+        fd: The descriptor of a system call; -1 without.
     """
 
     start: int
     depth: int
-    node: Node
-    leaves: bool
+    layer: str
+    name: str
+    place: str
     action: str
     offset: int
     length: int
     took: int
-    error: str
+    result: str
+    fd: int = -1
 
 
 #: Methods by what they do; those below are called by the node above.
@@ -69,17 +75,20 @@ class GraphObserver:
         self._depth = 0
         self._ended: list[Span] = []
         self._nodes = list(dict.fromkeys(_all_nodes(top)))
+        self._leave: list[Callable[[], None]] = []
         for node in self._nodes:
             self._watch(node)
+            if isinstance(node, ProtocolNode):
+                self._leave.append(node.watch_calls(partial(self._called, str(node.filename))))
 
     def _watch(self, node: Node) -> None:
         inside = [False]
-        leaves = isinstance(node, ProtocolNode)
+        layer = "host" if isinstance(node, ProtocolNode) else "node"
         for name, action in _METHODS.items():
-            node.__dict__[name] = self._observed(node, getattr(node, name), action, inside, leaves)
+            node.__dict__[name] = self._observed(node, getattr(node, name), action, inside, layer)
 
     def _observed(
-        self, node: Node, method: Callable[..., Any], action: str, inside: list[bool], leaves: bool
+        self, node: Node, method: Callable[..., Any], action: str, inside: list[bool], layer: str
     ) -> Callable[..., Any]:
         def observed(*arguments: Any, **options: Any) -> Any:
             # A method of a node that calls another one of the same node is one request.
@@ -98,11 +107,18 @@ class GraphObserver:
             finally:
                 took = time.perf_counter_ns() - start
                 inside[0], self._depth = False, depth
-                self._ended.append(Span(start, depth, node, leaves, action, offset, length, took, error))
+                names = layer, node.driver, str(node.filename)
+                self._ended.append(Span(start, depth, *names, action, offset, length, took, error))
                 if not depth:
                     self._tell()
 
         return observed
+
+    def _called(self, filename: str, call: SystemCall) -> None:
+        names, where = ("call", call.name, filename), (call.action, call.offset, call.length)
+        self._ended.append(Span(call.start, self._depth, *names, *where, call.took, call.result, call.fd))
+        if not self._depth:
+            self._tell()
 
     def _tell(self) -> None:
         ended, self._ended = self._ended, []
@@ -111,6 +127,8 @@ class GraphObserver:
 
     def close(self) -> None:
         """Look away, unless the nodes are closed already."""
+        for leave in self._leave:
+            leave()
         for node in self._nodes:
             if not node.closed:
                 for name in _METHODS:

@@ -44,7 +44,9 @@ def as_line(event: Event) -> str:
     if event.layer == "done":
         return f"{start} {event.name} done after {event.took / 1000:.3f} us{result}"
     indent = "  " * (event.depth + 1)
-    words = " ".join(word for word in (event.name, event.place, event.action, span) if word)
+    # The line above has the file's name.
+    place = f"fd {event.fd}" if event.layer == "call" else event.place
+    words = " ".join(word for word in (event.name, place, event.action, span) if word)
     return f"{start} {indent}{words} in {event.took / 1000:.1f} us of the host{result}"
 
 
@@ -59,7 +61,8 @@ class PerfettoOutput(TextOutput):
     """The Trace Event Format, as JSON.
 
     The guest is one process, in virtual time: a track for each device's registers, and each request from its beginning
-    to its end. The host is another one, in its own time: what each node took. Arrows lead from one to the other.
+    to its end. The host is another one, in its own time: what each node took, and each system call within. Arrows lead
+    from one to the other.
     """
 
     def __init__(self, file: TextIO) -> None:
@@ -101,9 +104,11 @@ class PerfettoOutput(TextOutput):
             track = self._track(_HOST, "block graph")
             took = event.took / 1000
             arguments["virtual"] = event.virtual
+            if event.layer == "call":
+                arguments["fd"] = event.fd
             span = {"ph": "X", "name": f"{event.name} {name}", "cat": event.layer, "ts": host, "dur": took}
             self._add({**span, **track, "args": arguments})
-            if event.depth == 0 and event.request:
+            if event.depth == 0 and event.request and event.layer != "call":
                 common = {"cat": "request", "id": event.request, "ts": host, **track}
                 self._add({"ph": "f", "bp": "e", "name": "to the host", **common})
 

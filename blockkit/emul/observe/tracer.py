@@ -1,4 +1,4 @@
-"""One number for each request of the guest, from the register that started it to the host, and back."""
+"""One number for each request of the guest, from the register that started it to the host's system calls, and back."""
 
 from __future__ import annotations
 
@@ -119,9 +119,9 @@ class Tracer:
     # -- nodes -----------------------------------------------------------------------------------------------
 
     def _node(self, span: Span) -> None:
-        layer, filename, start = "host" if span.leaves else "node", str(span.node.filename), span.start - self._began
-        where = (span.action, filename, span.offset, span.length, self._clock.now(), start)
-        self._sink(Event(self._current, layer, span.node.driver, *where, span.took, span.depth, span.error))
+        where = (span.action, span.place, span.offset, span.length, self._clock.now(), span.start - self._began)
+        more = (span.took, span.depth, span.result, span.fd)
+        self._sink(Event(self._current, span.layer, span.name, *where, *more))
 
     def close(self) -> None:
         """Tell of the last accesses and of requests that have not ended, and follow no more."""

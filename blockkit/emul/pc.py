@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from blockkit.emul import hpet, ioapic, lapic, vga
+from blockkit.emul import hpet, ioapic, lapic, mp_table, vga
 from blockkit.emul.acpi.loader import files as acpi_files
 from blockkit.emul.acpi.tables import build as build_tables
 from blockkit.emul.cmos import Cmos
@@ -50,8 +50,8 @@ IDE_DRIVES: Final = 4
 _TIMER_PIN: Final = 2
 #: Bytes that are kept of what firmware says.
 _MOST_LOG: Final = 1 << 20
-#: Where the tables of ACPI are, and the pointer to them.
-_TABLES, TABLES_POINTER = 0xE0000, 0xF0000
+#: Where the tables of ACPI are, and the pointer to them; and those of the MultiProcessor Specification.
+_TABLES, TABLES_POINTER, _MP_TABLE = 0xE0000, 0xF0000, 0xF0040
 
 
 class Pc(Machine):
@@ -238,6 +238,7 @@ class Pc(Machine):
         tables = build_tables(_TABLES, has_hpet=self.hpet is not None)
         self.memory.write(tables.address, tables.data)
         self.memory.write(TABLES_POINTER, tables.pointer)
+        self.memory.write(_MP_TABLE, mp_table.build(_MP_TABLE))
 
     def devices(self) -> dict[str, Savable]:
         """Return what is to be saved beside the processor and RAM, by name."""

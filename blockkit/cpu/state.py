@@ -76,13 +76,13 @@ XMM: Final = 128
 OWN: Final = 160
 #: Where RDRAND is among its numbers; zero, before the first one, for a beginning of the processor's own. Not KVM's.
 RANDOM: Final = 168
-#: What CPUID tells otherwise than the model, an exclusive or for each pair of registers: of leaf 1 ECX and EDX, of
-#: leaf 7 EBX and ECX, of leaf 80000001h ECX and EDX, the first one in the lower half. Not KVM's.
-CPUID_CHANGES: Final = 170
 #: Not zero: NMIs wait for an IRET.
 NMI_BLOCKED: Final = 179
 #: The four entries of PAE paging, read when CR3 is written.
 PDPTES: Final = 180
+#: What CPUID tells otherwise than the model, an exclusive or for each pair of registers: of leaf 1 ECX and EDX, of
+#: leaf 7 EBX and ECX, of leaf 80000001h ECX and EDX, the first one in the lower half. Not KVM's.
+CPUID_CHANGES: Final = 184
 
 SLOTS: Final = 192
 

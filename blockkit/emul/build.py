@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from blockkit.cpu import state
 from blockkit.cpu.choose import choose
+from blockkit.cpu.cpuid import changed, changes
 from blockkit.emul.boot.kernel import Kernel, load, read_kernel
 from blockkit.emul.drives import Drive, open_drive
 from blockkit.emul.firmware.disks import FIRST_CD, FIRST_DISK
@@ -69,6 +70,11 @@ class Built:
         self.config = config
         accelerator, self.why = choose(config.accelerator)
         self.accelerator = accelerator.name
+        self._cpuid_changes = changes(config.cpu or "base")
+        if config.cpu is not None and accelerator.name == "kvm":
+            from blockkit.cpu.kvm import KvmAccelerator
+
+            accelerator = KvmAccelerator(cpuid=changed(config.cpu))
         self.serial = SerialLog()
         self.firmware = "" if config.kernel is not None else config.firmware
         if self.firmware == "auto":
@@ -148,6 +154,7 @@ class Built:
         else:
             slots = self.pc.cpu.get_state()
         slots[state.RANDOM] = random.number("RDRAND")
+        slots[state.CPUID_CHANGES : state.CPUID_CHANGES + 3] = self._cpuid_changes
         self.pc.cpu.set_state(slots)
 
     def reset(self) -> None:

@@ -117,6 +117,8 @@ class MachineConfig(Frozen):
     Attributes:
         memory: Bytes of RAM.
         accelerator: ``auto``, ``kvm``, ``jit`` or ``python``.
+        cpu: What CPUID tells: ``base`` or ``max``, and features with + or - behind it: ``base,+aes,-rdrand``. Without,
+            ``base``, but with KVM what the host can do.
         drives: Its disks, in the order they are looked for something to start.
         kernel: A bzImage or an ELF that is started without firmware.
         initrd: Its initial RAM disk.
@@ -138,6 +140,7 @@ class MachineConfig(Frozen):
 
     memory: int = MEMORY
     accelerator: str = "auto"
+    cpu: str | None = None
     drives: tuple[DriveConfig, ...] = ()
     kernel: str | None = None
     initrd: str | None = None

@@ -31,7 +31,7 @@ EXITS: Final = {
 GROUPS: Final = {
     "Disks": ("drives", "cdrom", "snapshot", "policy"),
     "What is started": ("kernel", "initrd", "append", "kernel_decompress", "bios", "load", "force_load"),
-    "The machine": ("memory", "accel", "vga", "hpet", "clock", "seed", "realtime", "reboot"),
+    "The machine": ("memory", "accel", "cpu", "vga", "hpet", "clock", "seed", "realtime", "reboot"),
     "Around it": ("serial", "monitor", "gdb"),
     "How it ends": ("until", "timeout", "save"),
     "Looking inside": ("exits", "trace"),
@@ -126,6 +126,12 @@ class RunCommand(ImageCommand):
     show_default=True,
     metavar="NAME",
     help="What runs the processor: auto, kvm, jit, python.",
+)
+@option(
+    "--cpu",
+    metavar="MODEL",
+    default=None,
+    help="What the processor can do: base or max, and features: base,+aes,-rdrand.  [default: base, with KVM the host's]",
 )
 @option(
     "--vga",

@@ -64,6 +64,7 @@ class Settings(Frozen):
     force_load: bool
     memory: int | None
     accel: str
+    cpu: str | None
     vga: str | None
     hpet: bool
     clock: str | None
@@ -98,6 +99,7 @@ def configure(words: Settings, at_terminal: bool) -> MachineConfig:
     return MachineConfig(
         memory=words.memory or MEMORY,
         accelerator=words.accel,
+        cpu=words.cpu,
         drives=tuple(drives),
         kernel=words.kernel,
         initrd=words.initrd,

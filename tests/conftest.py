@@ -3,7 +3,9 @@
 A test that needs a program of somebody else says so: ``@pytest.mark.interop`` for qemu-img and qemu-io, or
 ``@pytest.mark.interop("mdir", "fsck.fat")`` for others. It is skipped where they are missing, and the closing lines
 say what to install. With ``BLOCKKIT_REQUIRE_INTEROP=1`` such a skip is a failure: that is how CI knows that it
-proved what it claims to prove.
+proved what it claims to prove. Only what needs root is not asked of others.
+
+A test that takes too long for every day says so with ``@pytest.mark.long``, and runs with ``--long``.
 """
 
 from __future__ import annotations
@@ -42,6 +44,8 @@ PACKAGES = {
 }
 #: The markers whose tests may not be skipped under BLOCKKIT_REQUIRE_INTEROP.
 PROOFS = ("interop", "guest")
+#: Why a test is skipped that only root can run.
+NEEDS_ROOT = "needs root"
 #: Administrators' programs are not on everybody's PATH.
 SEARCH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
 
@@ -59,7 +63,15 @@ def required_programs(item: pytest.Item) -> set[str]:
     return programs
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="run tests too that take long")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--long"):
+        left_out = [item for item in items if item.get_closest_marker("long")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not item.get_closest_marker("long")]
     for item in items:
         if {"qemu_img", "qemu_io"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.interop("qemu-img", "qemu-io"))
@@ -70,7 +82,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if missing:
         pytest.skip(f"needs {', '.join(missing)}")
     if item.get_closest_marker("root") and os.geteuid() != 0:
-        pytest.skip("needs root")
+        pytest.skip(NEEDS_ROOT)
 
 
 def must_prove() -> bool:
@@ -80,7 +92,7 @@ def must_prove() -> bool:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     report = yield
-    if report.skipped and must_prove() and not hasattr(report, "wasxfail"):
+    if report.skipped and must_prove() and not hasattr(report, "wasxfail") and reason_of(report) != NEEDS_ROOT:
         if any(item.get_closest_marker(name) for name in PROOFS):
             report.outcome = "failed"
             report.longrepr = f"skipped where it must run: {reason_of(report)}"

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
 import stat
-import subprocess
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -21,6 +19,7 @@ from blockkit.errors import (
     UnsupportedOperationError,
 )
 from blockkit.protocols.file import HostDevice, HostFile, create_file, open_path
+from tests.protocols.loop import attach, detach
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,24 +28,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.root
 
 MIB = 1 << 20
-
-
-LOSETUP = shutil.which("losetup", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
-
-
-def attach(backing: Path, *options: str) -> str:
-    if LOSETUP is None:
-        pytest.skip("needs losetup")
-    words = [LOSETUP, "--find", "--show", *options, str(backing)]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"no loop device: {done.stderr.strip()}")
-    return done.stdout.strip()
-
-
-def detach(device: str) -> None:
-    assert LOSETUP is not None
-    subprocess.run([LOSETUP, "--detach", device], check=True)
 
 
 @pytest.fixture

@@ -32,6 +32,14 @@ def firmware_file(name: str) -> str:
     return str(directory() / "amd64/usr/share/seabios/bios-256k.bin") if name == "seabios" else name
 
 
+def root_file_system() -> Path:
+    """Return the file system of a whole Debian; the test is skipped where ``tools/make-debian-guest`` did not run."""
+    found = directory() / "amd64/debian-minbase.ext4"
+    if not found.exists():
+        pytest.skip("needs a Debian guest (tools/make-debian-guest)")
+    return found
+
+
 class Debian:
     """Debian's files for one architecture: ``amd64`` or ``i386``."""
 

@@ -73,8 +73,8 @@ class Machine:
         snapshot: What is written to the disks is dropped in the end.
         timeout: Seconds of the host after which waiting fails, unless a method is told otherwise.
         count_accesses: Count accesses to registers; see :attr:`accesses`.
-        **more: What else :class:`~blockkit.emul.config.MachineConfig` has: ``accelerator``, ``cpu``, ``kernel_decompress``,
-            ``firmware``, ``vga``, ``hpet``, ``start``, ``realtime``, ``seed``, ``reboot``, ``policy``.
+        **more: What else :class:`~blockkit.emul.config.MachineConfig` has: ``accelerator``, ``cpu``,
+            ``kernel_decompress``, ``firmware``, ``vga``, ``hpet``, ``start``, ``realtime``, ``seed``, ``reboot``, ``policy``.
 
     Attributes:
         requests: What the guest asked of its disks, the last 100,000.

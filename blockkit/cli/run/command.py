@@ -131,7 +131,7 @@ class RunCommand(ImageCommand):
     "--cpu",
     metavar="MODEL",
     default=None,
-    help="What the processor can do: base or max, and features: base,+aes,-rdrand.  [default: base, with KVM the host's]",
+    help="What the processor can do: base, max, or base,+aes,-rdrand.  [default: base, but with KVM what the host can]",
 )
 @option(
     "--vga",

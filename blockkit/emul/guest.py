@@ -74,7 +74,8 @@ class Machine:
         timeout: Seconds of the host after which waiting fails, unless a method is told otherwise.
         count_accesses: Count accesses to registers; see :attr:`accesses`.
         **more: What else :class:`~blockkit.emul.config.MachineConfig` has: ``accelerator``, ``cpu``,
-            ``kernel_decompress``, ``firmware``, ``vga``, ``hpet``, ``start``, ``realtime``, ``seed``, ``reboot``, ``policy``.
+            ``kernel_decompress``, ``firmware``, ``vga``, ``hpet``, ``start``, ``realtime``, ``seed``, ``reboot``,
+            ``policy``.
 
     Attributes:
         requests: What the guest asked of its disks, the last 100,000.

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import blockkit
 from tests.guests.drivers import DRIVERS
 from tests.guests.exerciser import COUNT, LENGTH, SECTOR, Task, pattern
+from tests.guests.stacks import Stack, all_stacks
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-KINDS: Final = ("raw", "qcow2", "backed")
+#: By name.
+STACKS: Final = {stack.name: stack for stack in all_stacks() if stack.protocol == "file"}
 VAST: Final = "vast"
 #: Sectors of disks for addresses of 28 bits, of more than 32, and of more than 40; and what is done with them. No file
 #: of the host is as long as the last one, but those of qcow2 can be.
@@ -69,7 +71,7 @@ def make(directory: Path, name: str, kind: str, again: int = 1) -> Case:
     Args:
         directory: Where.
         name: The driver's name.
-        kind: One of KINDS; or VAST, for drivers that can address it.
+        kind: One of STACKS; or VAST, for drivers that can address it.
         again: See :class:`Task`.
     """
     interface, sectors = DRIVERS[name].interface, DRIVERS[name].most or (_VAST if kind == VAST else _LARGE)
@@ -77,12 +79,13 @@ def make(directory: Path, name: str, kind: str, again: int = 1) -> Case:
     rng = random.Random(f"{name} {kind}")
     contents = {each - 1: rng.randbytes((COUNT + 2) * SECTOR) for each in (task.source, task.target)}
     disk, size = directory / "disk", sectors * SECTOR
-    driver = "raw" if kind == "raw" else "qcow2"
-    below = directory / "below" if kind == "backed" else None
+    stack = Stack(VAST, "qcow2") if kind == VAST else STACKS[kind]
+    driver = stack.format
+    below = directory / "below" if stack.backed else None
     if below is not None:
         _write_raw(below, size, contents)
         blockkit.create_image(disk, driver, size, backing_file=str(below), backing_format="raw")
-    elif kind == "raw":
+    elif driver == "raw":
         _write_raw(disk, size, contents)
     else:
         blockkit.create_image(disk, driver, size, options="cluster_size=2M" if kind == VAST else None)

@@ -10,6 +10,7 @@ import pytest
 import blockkit
 from blockkit.emul.session import Outcome
 from tests.guests.debian import firmware_file
+from tests.guests.stacks import INTERFACES, Stack, all_stacks, parameter
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,27 +35,23 @@ def boot_disk() -> bytes:
     return CODE.ljust(510, b"\0") + struct.pack("<H", 0xAA55) + MESSAGE.ljust(512, b"\0")
 
 
-@pytest.mark.parametrize("kind", ["raw", "qcow2", "backed"])
-@pytest.mark.parametrize("interface", ["ide", "virtio"])
+@pytest.mark.interop("qemu-img")
+@pytest.mark.parametrize("stack", [parameter(each) for each in all_stacks()])
+@pytest.mark.parametrize("interface", INTERFACES)
 @pytest.mark.parametrize("firmware", ["seabios", "builtin"])
-def test_a_boot_sector_starts(firmware: str, interface: str, kind: str, tmp_path: Path) -> None:
-    disk, size = tmp_path / "disk", 4 << 20
-    driver = "raw" if kind == "raw" else "qcow2"
-    if kind == "backed":
-        below = tmp_path / "below"
-        below.write_bytes(boot_disk())
-        blockkit.create_image(disk, "qcow2", size, backing_file=str(below), backing_format="raw")
-    else:
-        blockkit.create_image(disk, driver, size)
-        with blockkit.open_image(disk, format=driver, read_only=False) as node:
-            node.write(0, boot_disk())
-    with blockkit.Machine(
-        disks=[{"file": str(disk), "format": driver, "if": interface}],
-        firmware=firmware_file(firmware),
-        memory="64M",
-        accelerator="jit",
-        reboot=False,
-    ) as vm:
+def test_a_boot_sector_starts(firmware: str, interface: str, stack: Stack, tmp_path: Path) -> None:
+    contents = tmp_path / "contents"
+    contents.write_bytes(boot_disk().ljust(4 << 20, b"\0"))
+    with (
+        stack.disk(contents, tmp_path) as disk,
+        blockkit.Machine(
+            disks=[disk.drive(interface)],
+            firmware=firmware_file(firmware),
+            memory="64M",
+            accelerator="jit",
+            reboot=False,
+        ) as vm,
+    ):
         assert vm.wait() is Outcome.EXIT
         assert vm.exit_code == 0x21 << 1 | 1
         assert vm.serial_text.encode() == MESSAGE

@@ -12,6 +12,7 @@ import blockkit
 from blockkit.emul.session import Outcome
 from tests.conftest import find_program, run_program
 from tests.guests.debian import Debian, directory, firmware_file, initrd
+from tests.guests.stacks import Stack, all_stacks, parameter
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,18 +60,29 @@ def make_disk(path: Path, interface: str) -> None:
 
 
 @pytest.mark.interop("grub-mkimage", "mke2fs", "qemu-img")
-@pytest.mark.parametrize("firmware", ["seabios", "builtin"])
-@pytest.mark.parametrize("interface", ["virtio", "ide"])
-def test_grub_starts_linux(interface: str, firmware: str, tmp_path: Path) -> None:
-    raw, disk = tmp_path / "raw", tmp_path / "disk.qcow2"
+@pytest.mark.parametrize("stack", [parameter(each) for each in all_stacks()])
+@pytest.mark.parametrize(("firmware", "interface"), [("seabios", "virtio"), ("builtin", "ide")])
+def test_grub_starts_linux(firmware: str, interface: str, stack: Stack, tmp_path: Path) -> None:
+    start_linux(firmware, interface, stack, tmp_path)
+
+
+@pytest.mark.long
+@pytest.mark.interop("grub-mkimage", "mke2fs", "qemu-img")
+@pytest.mark.parametrize("stack", [parameter(each) for each in all_stacks()])
+@pytest.mark.parametrize(("firmware", "interface"), [("seabios", "ide"), ("builtin", "virtio")])
+def test_grub_starts_linux_in_other_ways(firmware: str, interface: str, stack: Stack, tmp_path: Path) -> None:
+    start_linux(firmware, interface, stack, tmp_path)
+
+
+def start_linux(firmware: str, interface: str, stack: Stack, tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
     make_disk(raw, interface)
-    run_program("qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, disk)
-    with blockkit.Machine(
-        disks=[{"file": str(disk), "format": "qcow2", "if": interface}],
-        firmware=firmware_file(firmware),
-        accelerator="jit",
-        reboot=False,
-    ) as vm:
+    with (
+        stack.disk(raw, tmp_path) as disk,
+        blockkit.Machine(
+            disks=[disk.drive(interface)], firmware=firmware_file(firmware), accelerator="jit", reboot=False
+        ) as vm,
+    ):
         vm.expect("GRUB-MENU")
         vm.expect(f"FOUND /dev/{'vda' if interface == 'virtio' else 'sda'}")
         assert vm.wait() is Outcome.POWER_OFF

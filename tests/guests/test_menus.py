@@ -13,6 +13,7 @@ import blockkit
 from blockkit.emul.session import Outcome
 from tests.conftest import run_program
 from tests.guests.debian import Debian, directory, firmware_file
+from tests.guests.stacks import Stack
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -92,12 +93,25 @@ def test_isolinux_has_a_menu_from_which_memtest_is_started(firmware: str, tmp_pa
         assert re.search(r"Pass: +0 +Errors: 0", vm.screen())
 
 
-@pytest.mark.parametrize("firmware", ["builtin"])
-def test_ipxe_has_a_prompt(firmware: str) -> None:
+@pytest.mark.parametrize(
+    ("firmware", "interface", "kind"),
+    [("builtin", "cdrom", "raw"), ("seabios", "ide", "qcow2"), ("builtin", "virtio", "backed")],
+)
+def test_ipxe_has_a_prompt(firmware: str, interface: str, kind: str, tmp_path: Path) -> None:
+    """Debian's disc has a boot sector too, so that ISOLINUX is started from disks as it is from CD-ROMs."""
     iso = directory() / "amd64/usr/lib/ipxe/ipxe.iso"
-    with blockkit.Machine(
-        cdrom=iso, firmware=firmware_file(firmware), accelerator="jit", vga="text", memory="64M", timeout=200
-    ) as vm:
+    stack = Stack(kind, "raw" if kind == "raw" else "qcow2", backed=kind == "backed")
+    with (
+        stack.disk(iso, tmp_path) as disk,
+        blockkit.Machine(
+            disks=[disk.drive(interface)],
+            firmware=firmware_file(firmware),
+            accelerator="jit",
+            vga="text",
+            memory="64M",
+            timeout=200,
+        ) as vm,
+    ):
         vm.expect("Ctrl-B", screen=True)
         vm.press("ctrl-b")
         vm.expect("iPXE>", screen=True)

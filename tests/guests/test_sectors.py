@@ -12,7 +12,7 @@ from blockkit.emul.session import Outcome
 from blockkit.testing.memory import MemoryNode
 from tests.cpu.kernel import needs_kvm
 from tests.guests import modes
-from tests.guests.disks import KINDS, VAST, Case, make
+from tests.guests.disks import STACKS, VAST, Case, make
 from tests.guests.drivers import DRIVERS
 from tests.guests.exerciser import (
     ABSENT,
@@ -56,7 +56,7 @@ def run(name: str, bits: int, case: Case, directory: Path, accelerator: str) -> 
 
 
 @pytest.mark.parametrize("accelerator", ACCELERATORS)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", STACKS)
 @pytest.mark.parametrize("name", DRIVERS)
 def test_a_program_moves_sectors(name: str, kind: str, accelerator: str, tmp_path: Path) -> None:
     run(name, DRIVERS[name].modes[0], make(tmp_path, name, kind), tmp_path, accelerator)

@@ -9,7 +9,7 @@ import pytest
 import blockkit
 from blockkit.emul.session import Outcome
 from tests.guests import modes, qemu
-from tests.guests.disks import KINDS, Case, make
+from tests.guests.disks import STACKS, Case, make
 from tests.guests.drivers import DRIVERS
 from tests.guests.exerciser import program
 
@@ -31,7 +31,7 @@ def ours(rom: Path, case: Case) -> qemu.Ended:
 @pytest.mark.parametrize(
     ("name", "bits", "kind"),
     [
-        *((name, driver.modes[0], kind) for name, driver in DRIVERS.items() for kind in KINDS),
+        *((name, driver.modes[0], kind) for name, driver in DRIVERS.items() for kind in STACKS),
         *((name, bits, "raw") for name, driver in DRIVERS.items() for bits in driver.modes[1:]),
     ],
 )

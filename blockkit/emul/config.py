@@ -162,5 +162,9 @@ class MachineConfig(Frozen):
             raise OptionError(f"memory: {self.memory} bytes, expected from 1 MiB to 1 TiB, in units of 4 KiB")
         if self.kernel is None and (self.initrd is not None or self.append):
             raise OptionError("an initrd and a command line are for a kernel: none is given")
+        if self.kernel_decompress not in ("auto", "host", "guest"):
+            raise OptionError(f"kernel_decompress: {self.kernel_decompress!r} is none of auto, host, guest")
+        if self.kernel is None and self.kernel_decompress != "auto":
+            raise OptionError("who decompresses a kernel has no meaning: none is given")
         if self.vga not in ("none", "text"):
             raise OptionError(f"vga: {self.vga!r} is neither none nor text")

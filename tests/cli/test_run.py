@@ -18,7 +18,7 @@ import pytest
 
 from blockkit.cli.root import root
 from blockkit.cli.run.command import EXITS, GROUPS, command
-from blockkit.cli.run.runner import CODES
+from blockkit.cli.run.runner import CODES, Settings, configure
 from blockkit.cli.run.terminal import Keys
 from blockkit.emul.config import DriveConfig, parse_drive
 from blockkit.emul.session import Outcome
@@ -62,6 +62,15 @@ def test_help_has_every_option_in_a_group_and_examples(cli: Callable) -> None:
         words = example.split()[2:]
         command.make_context("run", words, parent=click.Context(root))
     assert set(CODES.values()) <= set(EXITS)
+
+
+def test_words_become_a_machine() -> None:
+    words = "--kernel k --kernel-decompress guest --append quiet --hpet --seed 7 --vga text a.img".split()
+    context = command.make_context("run", words, parent=click.Context(root))
+    config = configure(Settings(**context.params), at_terminal=False)
+    assert (config.kernel, config.kernel_decompress, config.append) == ("k", "guest", "quiet")
+    assert (config.hpet, config.seed, config.vga, config.realtime) == (True, 7, "text", False)
+    assert [drive.image for drive in config.drives] == ["a.img"]
 
 
 def test_drives_are_read_from_options() -> None:

@@ -19,7 +19,7 @@ from blockkit.emul.boot.bzimage import read_bzimage
 from blockkit.emul.boot.kernel import Entry, load, read_kernel
 from blockkit.emul.guest import Machine
 from blockkit.emul.session import Outcome
-from blockkit.errors import EmulationError
+from blockkit.errors import EmulationError, OptionError
 from tests.emul import kernels
 from tests.emul.kernels import BASE, Part, bzimage, code_elf, elf, lz4_frame, lz4_sequence, pvh_note
 
@@ -275,6 +275,13 @@ LOADED = Part(1, BASE, b"\xf4" * 16)
 def test_a_damaged_kernel_is_refused_in_one_line(tmp_path: Path, kernel: bytes, words: str) -> None:
     with pytest.raises(EmulationError, match=rf"^kernel: [^\n]*{words}[^\n]*$"):
         start(tmp_path, kernel, kernel_decompress="host")
+
+
+def test_who_decompresses_is_a_word_that_is_known(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="is none of auto, host, guest"):
+        start(tmp_path, INSIDE, kernel_decompress="somebody")
+    with pytest.raises(OptionError, match="none is given"):
+        Machine(kernel_decompress="guest")
 
 
 def test_a_note_of_pvh_that_is_no_address_is_none() -> None:

@@ -15,8 +15,9 @@ import blockkit
 from blockkit.emul.acpi import tables
 from blockkit.emul.hpet import PINS, Hpet
 from blockkit.emul.lines import Line
+from blockkit.errors import FormatError
 from tests.conftest import run_program
-from tests.emul.rom import Rom
+from tests.emul.rom import Rom, sleeper
 from tests.emul.test_chips import Time
 from tests.guests.debian import Debian, initrd
 
@@ -457,6 +458,26 @@ def test_a_machine_has_it_if_it_is_asked_for(tmp_path: Path) -> None:
             assert (memory.read(0xFED00000, 4), memory.read(0xFED00104, 4)) == (
                 (0x8086A201, 0x00F00000) if has else (0xFFFFFFFF, 0xFFFFFFFF)
             )
+
+
+def test_a_saved_machine_has_it_as_it_was(tmp_path: Path) -> None:
+    rom = sleeper().write(tmp_path / "guest.rom")
+    given: dict[str, Any] = {"firmware": rom, "memory": "2M", "accelerator": "python", "hpet": True}
+    with blockkit.Machine(**given) as vm:
+        memory = vm.session.pc.bus.memory
+        memory.write(0xFED00140, 4, PERIODIC | INTERRUPT | SET_VALUE | 20 << 9)
+        memory.write(0xFED00148, 8, 1000)
+        memory.write(0xFED00010, 4, ENABLE)
+        vm.run_until(0.00005)
+        assert memory.read(0xFED00148, 8) == 6000
+        vm.save(tmp_path / "saved")
+        before = vm.state_hash()
+    with blockkit.Machine.load(tmp_path / "saved", **given) as again:
+        assert again.state_hash() == before
+        again.run_until(0.0001)
+        assert again.session.pc.bus.memory.read(0xFED00148, 8) == 11000
+    with pytest.raises(FormatError, match="other devices: hpet"):
+        blockkit.Machine.load(tmp_path / "saved", **(given | {"hpet": False}))
 
 
 @pytest.mark.guest

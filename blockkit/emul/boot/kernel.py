@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
+from blockkit.block.zeros import zero_fill
 from blockkit.cpu import state
 from blockkit.emul.boot import elf, entry, layout, linux, pvh
 from blockkit.emul.boot.bzimage import read_bzimage
@@ -139,7 +140,7 @@ def load(
             raise EmulationError(f"kernel: it needs memory up to {end:#x}, of {len(memory):#x} bytes")
         data_end = segment.address + len(segment.data)
         memory[segment.address : data_end] = segment.data
-        memory[data_end:end] = bytes(end - data_end)
+        zero_fill(memory[data_end:end])
     place = 0
     if initrd:
         place = min(len(memory), kernel.initrd_limit + 1) - len(initrd) & -_PAGE

@@ -76,7 +76,10 @@ def unpack(data: bytes, *, slowly: bool) -> bytes | None:
             try:
                 found = decompress(data)
             except (ValueError, OSError, EOFError, zlib.error, lzma.LZMAError) as error:
-                raise EmulationError(f"kernel: what is compressed in it ({name}) is damaged: {error}") from error
+                raise EmulationError(
+                    f"kernel: what is compressed in it ({name}) cannot be read here: {error};"
+                    " kernel_decompress=guest leaves it to the guest"
+                ) from error
             if len(found) > MOST:
                 raise EmulationError(f"kernel: what is compressed in it ({name}) is more than {MOST >> 20} MiB")
             return found

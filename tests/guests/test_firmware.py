@@ -123,3 +123,27 @@ def test_sectors_are_moved_by_interrupt_13(
     for sector in (COPY, TARGET):
         expected[sector * 512 : (sector + 2) * 512] = moved
     assert after == expected
+
+
+#: Reads sector 2 to 8000h and calls it, then sector 3 likewise; each puts a character into AL, which is sent.
+CHAIN = bytes.fromhex(
+    "fa 31c0 8ed8 8ec0 8ed0 bc007c fb"
+    "bb0080 b80102 b90200 ba8000 cd13 e8e203"  # bx = 8000h; ax = 0201h; cx = 2; dx = 80h; int 13h; call 8000h
+    "bb0080 b80102 b90300 ba8000 cd13 e8d103"
+    "b000 ba0105 ee fa f4"
+)
+#: al = '1'; dx = 3f8h; out %al, %dx; ret
+ONE, TWO = (bytes.fromhex(f"b0{code:02x} baf803 ee c3") for code in b"12")
+
+
+@pytest.mark.parametrize("accelerator", ["python", "jit"])
+def test_code_that_is_read_over_code_is_what_runs(accelerator: str, tmp_path: Path) -> None:
+    if accelerator == "jit":
+        pytest.importorskip("llvmlite")
+    disk = tmp_path / "disk"
+    disk.write_bytes(CHAIN.ljust(510, b"\0") + b"\x55\xaa" + ONE.ljust(512, b"\0") + TWO.ljust(512, b"\0"))
+    with blockkit.Machine(
+        [{"file": str(disk), "format": "raw"}], firmware="builtin", memory="2M", accelerator=accelerator
+    ) as vm:
+        assert vm.wait() is Outcome.EXIT
+        assert vm.serial_text == "12"

@@ -21,14 +21,14 @@ SMAP = 0x534D4150
 DISK = 0x80
 
 
-def ask(path: Path, firmware: str, calls: Sequence[Call], **options: Any) -> list[Answer]:
-    """Return the answers to calls of a machine with one disk of 64 MiB."""
+def ask(path: Path, firmware: str, calls: Sequence[Call], sectors: int = SECTORS, **options: Any) -> list[Answer]:
+    """Return the answers to calls of a machine with one disk."""
     found: list[Answer] = []
     for first in range(0, len(calls), 11):
         with open(path, "wb") as file:
             file.write(boot_sector(*calls[first : first + 11]))
             file.writelines(bytes([number]) * 512 for number in range(1, 64))
-            file.truncate(SECTORS * 512)
+            file.truncate(sectors * 512)
         drive = {"file": str(path), "format": "raw", "if": "ide"}
         with blockkit.Machine(
             [drive], firmware=firmware, memory=MEMORY, timeout=60, **{"accelerator": "python", **options}
@@ -48,7 +48,8 @@ def test_disks_answer_as_specified(tmp_path: Path) -> None:
             Call(0x13, 0x1500, edx=DISK),
             Call(0x13, 0x4100, 0x55AA, edx=DISK),
             Call(0x13, 0x0201, BUFFER, 3, DISK),
-            Call(0x13, 0x0201, BUFFER, 0xFFC1, 0x0F80),
+            # The first sector behind the last: the rest of the last cylinder is not there.
+            Call(0x13, 0x0201, BUFFER, 130 << 8 | 33, DISK),
             Call(0x13, 0x0201, BUFFER, 1, 0x81),
             Call(0x13, 0x0201, BUFFER, 1, 0x00),
         ],
@@ -63,6 +64,40 @@ def test_disks_answer_as_specified(tmp_path: Path) -> None:
     assert (past.ah, past.carry) == (4, True)
     assert (absent.ah, absent.carry) == (1, True)
     assert diskette.carry
+
+
+#: Sectors, and what is told of them: cylinders but one, heads, and all that can be told by the extension.
+SIZES = [
+    (1024 * 16 * 63, 1023, 16),
+    (1024 * 16 * 63 + 1, 511, 32),
+    (1024 * 128 * 63, 1023, 128),
+    (1 << 33, 1023, 255),
+]
+
+
+@pytest.mark.parametrize(("sectors", "cylinders", "heads"), SIZES)
+def test_large_disks_have_no_more_than_1024_cylinders(sectors: int, cylinders: int, heads: int, tmp_path: Path) -> None:
+    room = 30
+    told, parameters = ask(
+        tmp_path / "disk",
+        "builtin",
+        [Call(0x13, 0x0800, edx=DISK), Call(0x13, 0x4800, edx=DISK)],
+        sectors,
+    )
+    assert (told.cx >> 8 | (told.cx & 0xC0) << 2, told.cx & 0x3F, told.dx >> 8) == (cylinders - 1, 63, heads - 1)
+    # The buffer is empty: it has no room for an answer.
+    assert (parameters.ah, parameters.carry) == (1, True)
+    with open(tmp_path / "disk", "r+b") as file:
+        file.write(boot_sector(Call(0x13, 0x0201, BUFFER, 2, DISK), Call(0x13, 0x4800, edx=DISK)))
+        file.seek(512)
+        file.write(room.to_bytes(2, "little"))
+    with blockkit.Machine(
+        [{"file": str(tmp_path / "disk"), "format": "raw"}], firmware="builtin", memory=MEMORY, accelerator="python"
+    ) as vm:
+        assert vm.wait() is Outcome.EXIT
+        data = answers(bytes(vm.session.built.serial.since(0)))[1].buffer
+    assert struct.unpack_from("<HHIIIQH", data)[0] == room
+    assert struct.unpack_from("<QH", data, 16) == (sectors, 512)
 
 
 def test_memory_is_told_as_specified(tmp_path: Path) -> None:

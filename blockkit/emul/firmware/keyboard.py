@@ -24,8 +24,25 @@ _ESCAPE, _BACK, _TAB, _ENTER, _SPACE, _DELETE, _BREAK = 0x01, 0x0E, 0x0F, 0x1C, 
 _PLAIN: Final = {0x02: "1234567890-=", 0x10: "qwertyuiop[]", 0x1E: "asdfghjkl;'`", 0x2B: "\\zxcvbnm,./"}
 _SHIFTED: Final = {0x02: "!@#$%^&*()_+", 0x10: "QWERTYUIOP{}", 0x1E: 'ASDFGHJKL:"~', 0x2B: "|ZXCVBNM<>?"}
 _KEYPAD: Final = {0x47 + number: character for number, character in enumerate("789-456+1230.")}
-#: Control with keys of the cursor, and with function keys.
-_CONTROLLED: Final = {0x47: 0x77, 0x48: 0x8D, 0x49: 0x84, 0x4B: 0x73, 0x4D: 0x74, 0x4F: 0x75, 0x50: 0x91, 0x51: 0x76}
+#: Control with keys of the keypad and of the cursor.
+_CONTROLLED: Final = {
+    0x37: 0x96,
+    0x47: 0x77,
+    0x48: 0x8D,
+    0x49: 0x84,
+    0x4A: 0x8E,
+    0x4B: 0x73,
+    0x4C: 0x8F,
+    0x4D: 0x74,
+    0x4E: 0x90,
+    0x4F: 0x75,
+    0x50: 0x91,
+    0x51: 0x76,
+    0x52: 0x92,
+    0x53: 0x93,
+}
+_DIVIDE: Final = 0x35
+_TIMES, _MINUS, _PLUS = 0x37, 0x4A, 0x4E
 
 
 def _table(rows: dict[int, str]) -> dict[int, int]:
@@ -193,13 +210,19 @@ def _translate(key: int, extended: bool, flags: int) -> int:
         return _fixed(key, flags)
     if 0x3B <= key <= 0x44 or key in (0x57, 0x58):
         return _function(key, flags)
-    if key == 0x37:
-        return 0x3700 | ord("*")
-    if key in _KEYPAD:
-        if key in (0x4A, 0x4E) or bool(flags & _NUM) != bool(flags & _SHIFT):
-            return key << 8 | ord(_KEYPAD[key])
-        return _CONTROLLED.get(key, 0) << 8 if flags & _CONTROL else key << 8
+    if key in _KEYPAD or key == _TIMES:
+        return _keypad(key, flags)
     return 0
+
+
+def _keypad(key: int, flags: int) -> int:
+    if flags & _ALT:
+        return key << 8 if key in (_TIMES, _MINUS, _PLUS) else 0
+    if flags & _CONTROL:
+        return _CONTROLLED[key] << 8
+    if key in (_TIMES, _MINUS, _PLUS) or bool(flags & _NUM) != bool(flags & _SHIFT):
+        return key << 8 | ord("*" if key == _TIMES else _KEYPAD[key])
+    return key << 8
 
 
 def _letter(key: int, flags: int) -> int:
@@ -233,11 +256,11 @@ def _function(key: int, flags: int) -> int:
 
 def _translate_extended(key: int, flags: int) -> int:
     if key == _ENTER:
-        return 0xE00A if flags & _CONTROL else 0xE00D
-    if key == 0x35:
-        return 0xE02F
+        return 0xA600 if flags & _ALT else 0xE00A if flags & _CONTROL else 0xE00D
+    if key == _DIVIDE:
+        return 0xA400 if flags & _ALT else 0x9500 if flags & _CONTROL else 0xE02F
     if 0x47 <= key <= _DELETE:
         if flags & _ALT:
             return key + 0x50 << 8
-        return (_CONTROLLED.get(key, key + 0x41 if key > 0x51 else key) if flags & _CONTROL else key) << 8 | 0xE0
+        return (_CONTROLLED[key] if flags & _CONTROL else key) << 8 | 0xE0
     return 0

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from blockkit.emul.firmware.board import Board
     from blockkit.emul.firmware.frame import Frame
 
-_TEXT: Final = 0xB8000
+_TEXT, _TEXT_SIZE = 0xB8000, 0x8000
 _CRTC, _START, _CURSOR = 0x3D4, 0x0C, 0x0E
 #: Modes of text: how many columns. Those of graphics are not there.
 _MODES: Final = {0: 40, 1: 40, 2: 80, 3: 80, 7: 80}
@@ -93,7 +93,7 @@ class Video:
             self._set_crtc(0x13, columns // 2)
             self._set_crtc_pair(_START, 0)
         if clear:
-            self._fill(0, 0, self._columns - 1, self._rows - 1, _GRAY)
+            board.store(_TEXT, bytes((_SPACE, _GRAY)) * (_TEXT_SIZE // 2))
         self._put_cursor(0, 0, 0)
 
     def _set_crtc(self, index: int, value: int) -> None:
@@ -179,11 +179,6 @@ class Video:
 
     def _place(self, page: int, row: int, column: int) -> int:
         return _TEXT + page * _PAGE_SIZES[self._columns] + 2 * (row * self._columns + column)
-
-    def _fill(self, top: int, left: int, right: int, bottom: int, attribute: int) -> None:
-        cells = bytes((_SPACE, attribute)) * (right - left + 1)
-        for row in range(top, bottom + 1):
-            self._board.store(self._place(self._page, row, left), cells)
 
     def _read(self, frame: Frame) -> None:
         page = frame.bh & 7

@@ -1,0 +1,135 @@
+"""The built-in firmware where there is no screen, nothing to start, or a guest that asks for nonsense."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import blockkit
+from blockkit.emul.firmware import rom
+from blockkit.emul.firmware.frame import SIZE
+from blockkit.emul.session import Outcome
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+#: What programs begin with: cli; ax, ds, es, ss = 0; sp = 7c00h; sti.
+BEGIN = "fa 31c0 8ed8 8ec0 8ed0 bc007c fb"
+#: al = 0; dx = 501h; out %al, %dx; cli; hlt
+END = "b000 ba0105 ee fa f4"
+
+
+def machine(directory: Path, code: str | bytes, **options: Any) -> blockkit.Machine:
+    """Return a machine with a disk whose boot sector is a program."""
+    path = directory / "disk"
+    program = bytes.fromhex(BEGIN + code + END) if isinstance(code, str) else code
+    path.write_bytes(program.ljust(510, b"\0") + b"\x55\xaa" + bytes(1 << 20))
+    words = {"firmware": "builtin", "memory": "2M", "accelerator": "python", "timeout": 60, "vga": "none", **options}
+    return blockkit.Machine([{"file": str(path), "format": "raw"}], **words)
+
+
+def test_without_a_screen_text_goes_to_the_serial_port(tmp_path: Path) -> None:
+    code = (
+        "b8480e cd10 b8690e cd10"  # AH=0eh: H, i
+        "b402 b700 ba0503 cd10"  # AH=02h: row 3, column 5
+        "b82a09 bb0700 b90300 cd10"  # AH=09h: three asterisks
+        "b80006 b700 31c9 ba4f18 cd10"  # AH=06h: clear everything
+    )
+    with machine(tmp_path, code) as vm:
+        assert vm.wait() is Outcome.EXIT
+        assert vm.serial_text == "Hi\x1b[4;6H***\x1b[4;6H\x1b[2J\x1b[H"
+        assert vm.screen() == ""
+
+
+def test_without_a_screen_keys_come_from_the_serial_port(tmp_path: Path) -> None:
+    # Four times AH=00h of INT 16h, and both bytes of each answer to port 402h.
+    code = "ba0204" + "b400 cd16 ba0204 ee 88e0 ee" * 4
+    with machine(tmp_path, code) as vm:
+        vm.run_until(0.01)
+        assert vm.outcome is None
+        vm.send("a\n\x7f!")
+        assert vm.wait() is Outcome.EXIT
+        assert bytes(vm.session.pc.debug_log) == b"a\x1e\r\x1c\x08\x0e!\x02"
+
+
+def test_there_may_be_nothing_to_start(tmp_path: Path) -> None:
+    with blockkit.Machine(firmware="builtin", memory="2M", accelerator="python", vga="text") as vm:
+        vm.expect("No bootable device.", screen=True, within=1)
+    for each in ("ide", "virtio", "cdrom"):
+        (tmp_path / each).write_bytes(bytes(1 << 20))
+    with blockkit.Machine(
+        [{"file": str(tmp_path / each), "format": "raw", "if": each} for each in ("ide", "virtio")],
+        cdrom=tmp_path / "cdrom",
+        firmware="builtin",
+        memory="2M",
+        accelerator="python",
+        vga="none",
+    ) as vm:
+        vm.expect("No bootable device.", within=1)
+        # All were looked at, and nothing else of them: of the CD-ROM the sector that would tell of a catalog.
+        assert [(each.drive, each.offset, each.length) for each in vm.requests] == [
+            ("drive0", 0, 512),
+            ("drive1", 0, 512),
+            ("drive2", 17 * 2048, 2048),
+        ]
+
+
+def test_a_program_may_take_what_comes_after_the_last_disk(tmp_path: Path) -> None:
+    code = (
+        "be387c bf0080 b90800 f3a4"  # what is at 7c38h to 8000h: the vector of INT 18h leads there
+        "c70660000080 c70662000000"
+        "bb0090 b80103 b90100 ba8000 cd13 cd19"  # zeros over the boot sector of the disk; INT 19h
+    )
+    program = bytes.fromhex(BEGIN + code)
+    assert len(program) <= 0x38
+    with machine(tmp_path, program.ljust(0x38, b"\0") + bytes.fromhex(END)) as vm:
+        assert vm.wait() is Outcome.EXIT
+        assert [each.operation for each in vm.requests] == ["read", "write", "read"]
+
+
+def test_it_is_saved_with_the_machine(tmp_path: Path) -> None:
+    code = "b400 cd16 ba0204 ee"
+    with machine(tmp_path, code) as vm:
+        vm.run_until(0.01)
+        vm.save(tmp_path / "saved")
+        before = vm.state_hash()
+    disks, words = [{"file": str(tmp_path / "disk"), "format": "raw"}], {"memory": "2M", "vga": "none"}
+    path = tmp_path / "saved"
+    with blockkit.Machine.load(path, disks, firmware="builtin", accelerator="python", **words) as vm:
+        assert vm.state_hash() == before
+        vm.send("x")
+        assert vm.wait() is Outcome.EXIT
+        assert bytes(vm.session.pc.debug_log) == b"x"
+
+
+def test_a_reset_begins_anew(tmp_path: Path) -> None:
+    # Writes R, and resets the machine by port 92h when it finds 0 at 600h, which is then 1.
+    code = "b8520e cd10 803e0006 01 740b c606000601 b001 e692 ebfe 90"
+    with machine(tmp_path, code) as vm:
+        assert vm.wait() is Outcome.EXIT
+        assert vm.serial_text == "RR"
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_nonsense_is_answered(seed: int, tmp_path: Path) -> None:
+    rng = random.Random(seed)
+    with machine(tmp_path, "", vga="text") as vm:
+        vm.run_until(0.00001)
+        pc = vm.session.pc
+        for _ in range(400):
+            segment, pointer = rng.choice((0, 0x9000, 0xFFFF, rng.getrandbits(16))), rng.getrandbits(16)
+            vector = rng.choice(rom.SERVICES)
+            frame = bytearray(rng.choice((bytes(SIZE), rng.randbytes(SIZE))))
+            frame[32:36] = rng.getrandbits(16).to_bytes(4, "little")
+            frame[24] = rng.choice((0, 0x80, 0x81, 0xE0, rng.getrandbits(8)))
+            frame[36:38] = bytes((vector, rng.choice((0, 0, 1, 255))))
+            address = (segment << 4) + pointer
+            if address + SIZE <= len(pc.memory.ram):
+                pc.memory.write(address, bytes(frame))
+            pc.bus.port_write(rom.PORT, 2, segment)
+            pc.bus.port_write(rom.PORT + 2, 2, pointer)
+            assert pc.bus.port_read(rom.PORT, 1) in (0, 1, 2)
+            pc.cpu.skip(1_000_000)
+            pc.clock.fire()

@@ -20,6 +20,7 @@ from blockkit.emul.boot.kernel import Entry, load, read_kernel
 from blockkit.emul.guest import Machine
 from blockkit.emul.session import Outcome
 from blockkit.errors import EmulationError, OptionError
+from tests.cpu.kernel import needs_kvm
 from tests.emul import kernels
 from tests.emul.kernels import BASE, Part, bzimage, code_elf, elf, lz4_frame, lz4_sequence, pvh_note
 
@@ -50,7 +51,7 @@ def start(tmp_path: Path, kernel: bytes, accelerator: str = "python", **more: An
     return Machine(kernel=tmp_path / "kernel", accelerator=accelerator, **given)
 
 
-@pytest.mark.parametrize("accelerator", ["python", "jit"])
+@pytest.mark.parametrize("accelerator", ["python", "jit", pytest.param("kvm", marks=needs_kvm)])
 @pytest.mark.parametrize(
     "kernel",
     [

@@ -6,12 +6,12 @@ import struct
 from typing import Final
 
 from blockkit.cpu import state
+from blockkit.cpu.reset import reset
 from blockkit.emul.boot import layout
 
 #: Attributes and selectors of flat segments.
 _CODE, _LONG_CODE, _DATA = 0xC09B, 0xA09B, 0xC093
 _CODE_SELECTOR, _DATA_SELECTOR = 0x10, 0x18
-_TSS: Final = 0x8B
 _TSS_LIMIT: Final = 0x67
 _FLAT: Final = 0x000F_00000000FFFF
 #: An entry of a page table: present, writable; and a page of 2 MiB.
@@ -52,21 +52,18 @@ def _descriptor(attributes: int) -> int:
 
 def _begin(memory: memoryview, entry: int, code: int) -> list[int]:
     slots = state.new_state()
+    # What nobody says anything about is as after RESET.
+    reset(slots)
     slots[state.CR0] = state.CR0_PE | state.CR0_ET
     for register in range(6):
         is_code = register == state.CS
         slots[state.SELECTORS + register] = _CODE_SELECTOR if is_code else _DATA_SELECTOR
-        slots[state.SEGMENT_LIMITS + register] = 0xFFFFFFFF
+        slots[state.SEGMENT_BASES + register], slots[state.SEGMENT_LIMITS + register] = 0, 0xFFFFFFFF
         slots[state.SEGMENT_ATTRIBUTES + register] = code if is_code else _DATA
-    slots[state.SEGMENT_ATTRIBUTES + state.LDTR] = 0x82
-    slots[state.SEGMENT_ATTRIBUTES + state.TR] = _TSS
     slots[state.SEGMENT_LIMITS + state.TR] = _TSS_LIMIT
     table = struct.pack("<4Q", 0, 0, _descriptor(code), _descriptor(_DATA))
     memory[layout.DESCRIPTORS : layout.DESCRIPTORS + len(table)] = table
     slots[state.GDT_BASE], slots[state.GDT_LIMIT] = layout.DESCRIPTORS, len(table) - 1
     slots[state.RIP], slots[state.RSP] = entry, layout.STACK
     slots[state.FCW], slots[state.FTW], slots[state.MXCSR] = 0x37F, 0xFFFF, 0x1F80
-    slots[state.PAT] = 0x0007040600070406
-    slots[state.APIC_BASE] = 0xFEE00900
-    slots[state.DEBUG + 6], slots[state.DEBUG + 7] = 0xFFFF0FF0, 0x400
     return slots

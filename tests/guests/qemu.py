@@ -42,5 +42,5 @@ def run(rom: Path, drive: dict[str, str] | None = None, timeout: float = 60) -> 
         timeout=timeout,
         check=False,
     )
-    assert found.stderr == ""
+    assert found.stderr == "", found.stderr
     return Ended(found.returncode, found.stdout)

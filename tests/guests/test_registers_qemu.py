@@ -1,4 +1,4 @@
-"""IDE disks here and in QEMU do the same when they are given the same commands, as far as the standard fixes it."""
+"""Devices here and in QEMU have the same registers, as far as the standards fix them; disks take the same commands."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 import blockkit
 from blockkit.emul.session import Outcome
 from tests.guests import qemu
+from tests.guests.accesses import Script
 from tests.guests.registers import (
     DIAGNOSTIC,
     IDENTIFY,
@@ -29,6 +30,7 @@ from tests.guests.registers import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 pytestmark = pytest.mark.interop(qemu.PROGRAM)
@@ -61,6 +63,12 @@ def fixed(command: Command, line: Line) -> list[Any]:
     return found
 
 
+def ours(rom: Path, drive: dict[str, str]) -> str:
+    with blockkit.Machine([drive], firmware=str(rom), memory="16M", accelerator="jit", timeout=100, reboot=False) as vm:
+        assert vm.wait() is Outcome.EXIT
+        return vm.serial_text
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_a_disk_takes_commands_as_qemus_does(seed: int, tmp_path: Path) -> None:
     rng = random.Random(seed)
@@ -71,15 +79,153 @@ def test_a_disk_takes_commands_as_qemus_does(seed: int, tmp_path: Path) -> None:
     for drive in drives:
         with open(drive["file"], "wb") as file:
             file.write(contents)
-    with blockkit.Machine(
-        drives[:1], firmware=str(path), memory="16M", accelerator="jit", timeout=100, reboot=False
-    ) as vm:
-        assert vm.wait() is Outcome.EXIT
-        ours = read(vm.serial_text)
-    theirs = read(qemu.run(path, drives[1]).said)
-    assert len(ours) == len(theirs) == len(commands)
-    for number, (command, here, there) in enumerate(zip(commands, ours, theirs, strict=True)):
-        assert fixed(command, here) == fixed(command, there), (number, command, here, there)
-    assert {line.status & _STATUS for line in ours} == {0, _ERROR}
+    here = read(ours(path, drives[0]))
+    there = read(qemu.run(path, drives[1]).said)
+    assert len(here) == len(there) == len(commands)
+    for number, (command, one, other) in enumerate(zip(commands, here, there, strict=True)):
+        assert fixed(command, one) == fixed(command, other), (number, command, one, other)
+    assert {line.status & _STATUS for line in here} == {0, _ERROR}
     after = [(tmp_path / who).read_bytes() for who in ("here", "there")]
     assert after[0] == after[1] != contents
+
+
+# -- registers ---------------------------------------------------------------------------------------------------
+
+#: PCI functions: the bridge to ISA, the IDE controller, power management, and a virtio disk in the first free slot.
+_ISA, _IDE, _POWER, _VIRTIO = 0x08, 0x09, 0x0B, 0x18
+_MASTER, _LEGACY, _MODERN = 0xC000, 0xC100, 0x20000000
+#: Features of a virtio disk that both have: not those that QEMU has for its old drivers.
+_FEATURES = 0x30006E54
+#: Of its configuration: up to the size of blocks; what follows tells of the image, which QEMU describes otherwise.
+_CONFIG = 0x18
+
+
+def configuration(rng: random.Random) -> Script:
+    """Read what functions are, look how large their windows are, and let them answer."""
+    script = Script()
+    for function in (_ISA, _IDE, _POWER, _VIRTIO):
+        script.config_read(function, 0x00)
+        script.config_read(function, 0x08)
+        # Only of function 0 it matters whether there are more.
+        script.config_read(function, 0x0E, 1, 0xFF if function & 7 == 0 else 0x7F)
+        script.config_read(function, 0x3D, 1)
+    for function in (_IDE, _VIRTIO):
+        for _ in range(8):
+            register = rng.randrange(0x10, 0x28, 4)
+            value = rng.choice((0xFFFFFFFF, 0, rng.getrandbits(32)))
+            script.config_write(function, register, value)
+            # Whether a window may be read ahead is the device's choice.
+            script.config_read(function, register, mask=0xFFFFFFF7)
+        script.config_write(function, 0x04, rng.getrandbits(3), 2)
+        script.config_read(function, 0x04, 2, 5)
+    return script
+
+
+def bus_master(rng: random.Random) -> Script:
+    """Write registers of the bus master that is not started."""
+    script = Script()
+    script.config_write(_IDE, 0x20, _MASTER)
+    script.config_write(_IDE, 0x04, 5, 2)
+    for register in (2, 10):
+        script.port_write(_MASTER + register, 0)
+    for _ in range(60):
+        register = rng.choice((0, 2, 4, 8, 10, 12))
+        size = 4 if register % 8 == 4 else 1
+        value = rng.getrandbits(8 * size)
+        script.port_write(_MASTER + register, value & ~1 if register % 8 == 0 else value, size)
+        for each in (0, 2, 4, 8, 10, 12):
+            script.port_read(_MASTER + each, 4 if each % 8 == 4 else 1)
+    return script
+
+
+def legacy(rng: random.Random) -> Script:
+    """Begin as drivers of the legacy interface do, several times, and read what there is in between."""
+    script = Script()
+    script.config_write(_VIRTIO, 0x10, _LEGACY)
+    script.config_write(_VIRTIO, 0x04, 5, 2)
+    for _ in range(12):
+        script.port_write(_LEGACY + 18, 0)
+        for status in (1, 3):
+            script.port_write(_LEGACY + 18, status)
+            script.port_read(_LEGACY + 18)
+        script.port_read(_LEGACY, 4, _FEATURES)
+        script.port_write(_LEGACY + 4, _FEATURES & rng.getrandbits(32), 4)
+        script.port_read(_LEGACY + 4, 4)
+        for queue in (rng.randrange(1, 9), 0):
+            script.port_write(_LEGACY + 14, queue, 2)
+            script.port_read(_LEGACY + 14, 2)
+            script.port_read(_LEGACY + 12, 2)
+            script.port_read(_LEGACY + 8, 4)
+        script.port_write(_LEGACY + 8, rng.choice((0, rng.randrange(0xC, 0x800))), 4)
+        script.port_read(_LEGACY + 8, 4)
+        script.port_write(_LEGACY + 18, 7)
+        for offset in (8, 12, 18, 19):
+            script.port_read(_LEGACY + offset, {8: 4, 12: 2}.get(offset, 1))
+        for _ in range(8):
+            size = rng.choice((1, 2, 4))
+            script.port_read(_LEGACY + 20 + rng.randrange(0, _CONFIG, size), size)
+    script.port_write(_LEGACY + 18, 0)
+    for offset, size in ((4, 4), (8, 4), (12, 2), (18, 1), (19, 1)):
+        script.port_read(_LEGACY + offset, size)
+    return script
+
+
+def modern(rng: random.Random) -> Script:
+    """Begin as drivers of the modern interface do, several times, and read what there is in between."""
+    common, isr, config = _MODERN, _MODERN + 0x1000, _MODERN + 0x2000
+    script = Script()
+    script.config_write(_VIRTIO, 0x20, _MODERN)
+    script.config_write(_VIRTIO, 0x24, 0)
+    script.config_write(_VIRTIO, 0x04, 6, 2)
+    for _ in range(8):
+        script.write(common + 0x14, 0, 1)
+        for offset, size in ((0x12, 2), (0x14, 1), (0x18, 2), (0x1C, 2), (0x20, 4), (0x28, 4), (0x30, 4)):
+            script.read(common + offset, size)
+        for status in (1, 3):
+            script.write(common + 0x14, status, 1)
+            script.read(common + 0x14, 1)
+        for select, mask in ((0, _FEATURES), (1, 1), (2, 0xFFFFFFFF)):
+            script.write(common, select)
+            script.read(common)
+            script.read(common + 4, mask=mask)
+        for select, value in ((0, _FEATURES & rng.getrandbits(32)), (1, 1)):
+            script.write(common + 8, select)
+            script.write(common + 12, value)
+            script.read(common + 12)
+        script.write(common + 0x14, 11, 1)
+        script.read(common + 0x14, 1)
+        script.write(common + 0x16, rng.randrange(1, 9), 2)
+        script.read(common + 0x18, 2)
+        script.write(common + 0x16, 0, 2)
+        script.write(common + 0x18, 1 << rng.randrange(1, 9), 2)
+        script.read(common + 0x18, 2)
+        for offset in range(0x20, 0x38, 4):
+            # Of what is above 4 GiB there is no RAM.
+            script.write(common + offset, rng.randrange(0xC000, 0xFFFF00, 16) if offset % 8 == 0 else 0)
+            script.read(common + offset)
+        for offset in (0x10, 0x1A):
+            script.write(common + offset, rng.choice((0, 1, 2, 0xFFFF)), 2)
+            script.read(common + offset, 2)
+        script.write(common + 0x1C, 1, 2)
+        script.read(common + 0x1C, 2)
+        script.read(common + 0x1E, 2)
+        script.write(common + 0x14, 15, 1)
+        for offset in (0x14, 0x15):
+            script.read(common + offset, 1)
+        script.read(isr, 1)
+        for _ in range(6):
+            size = rng.choice((1, 2, 4))
+            script.read(config + rng.randrange(0, _CONFIG, size), size)
+    return script
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("make", [configuration, bus_master, legacy, modern])
+def test_registers_are_as_qemus(make: Callable[[random.Random], Script], seed: int, tmp_path: Path) -> None:
+    script = make(random.Random(seed))
+    path = tmp_path / "rom"
+    path.write_bytes(script.rom())
+    (tmp_path / "disk").write_bytes(bytes(SECTORS * 512))
+    interface = "ide" if make is bus_master else "virtio"
+    drive = {"file": str(tmp_path / "disk"), "format": "raw", "if": interface}
+    assert script.found(ours(path, drive)) == script.found(qemu.run(path, drive).said)

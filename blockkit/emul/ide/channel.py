@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from blockkit.emul.lines import Line
     from blockkit.emul.memory import GuestMemory
 
-#: Bus master (Bus Master IDE 1.0, 2.0): start, and to memory; active, error, interrupt, what drives can do.
+#: Bus master (Bus Master IDE 1.0, 2.0): start, and to memory; active, error, interrupt, and what drives can do, which
+#: is kept for drivers, and says yes at first, as firmware has it.
 _START, _TO_MEMORY = 0x01, 0x08
 _ACTIVE, _ERROR, _INTERRUPT, _CAPABLE = 0x01, 0x02, 0x04, 0x60
 _LAST: Final = 1 << 31
@@ -40,7 +41,7 @@ class Channel:
         self.drives = list(drives)
         self._second = False
         self._control = 0
-        self._master_command = self._master_status = self._table = 0
+        self._master_command, self._master_status, self._table = 0, _CAPABLE, 0
         self._was_high = False
         for drive in self.drives:
             if drive is not None:
@@ -50,7 +51,7 @@ class Channel:
         """Become as after RST#."""
         self._second = False
         self._control = 0
-        self._master_command = self._master_status = self._table = 0
+        self._master_command, self._master_status, self._table = 0, _CAPABLE, 0
         for drive in self.drives:
             if drive is not None:
                 drive.reset()
@@ -137,7 +138,7 @@ class Channel:
 
     def read_master(self, offset: int, size: int) -> int:
         """Read the channel's eight ports of the bus master."""
-        data = bytes([self._master_command, 0, self._master_status | _CAPABLE, 0]) + self._table.to_bytes(4, "little")
+        data = bytes([self._master_command, 0, self._master_status, 0]) + self._table.to_bytes(4, "little")
         return int.from_bytes(data[offset : offset + size].ljust(size, b"\0"), "little")
 
     def write_master(self, offset: int, size: int, value: int) -> None:
@@ -146,7 +147,8 @@ class Channel:
             if at == 0:
                 self._start_master(byte)
             elif at == 2:
-                self._master_status &= ~(byte & (_ERROR | _INTERRUPT))
+                kept = self._master_status & ~(byte & (_ERROR | _INTERRUPT)) & ~_CAPABLE
+                self._master_status = kept | byte & _CAPABLE
             elif 4 <= at < 8:
                 shift = 8 * (at - 4)
                 self._table = (self._table & ~(0xFF << shift) | byte << shift) & ~3

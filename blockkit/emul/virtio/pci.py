@@ -245,6 +245,10 @@ class LegacyHeader(RegisterBank):
     def _set_driver_features(self, value: int) -> None:
         self._transport.device.choose(value & self._transport.device.offered & _LOW_32)
 
+    @driver_features.on_read
+    def _driver_features(self) -> int:
+        return self._transport.device.accepted & _LOW_32
+
     @queue_address.on_read
     def _address(self) -> int:
         return self._queue.areas[0] // _LEGACY_PAGE if self._queue and self._queue.enabled else 0

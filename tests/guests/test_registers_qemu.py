@@ -156,8 +156,9 @@ def legacy(rng: random.Random) -> Script:
             script.port_read(_LEGACY + 14, 2)
             script.port_read(_LEGACY + 12, 2)
             script.port_read(_LEGACY + 8, 4)
-        script.port_write(_LEGACY + 8, rng.choice((0, rng.randrange(0xC, 0x800))), 4)
-        script.port_read(_LEGACY + 8, 4)
+        for page in (rng.randrange(0xC, 0x800), 0, rng.choice((0, rng.randrange(0xC, 0x800)))):
+            script.port_write(_LEGACY + 8, page, 4)
+            script.port_read(_LEGACY + 8, 4)
         script.port_write(_LEGACY + 18, 7)
         for offset in (8, 12, 18, 19):
             script.port_read(_LEGACY + offset, {8: 4, 12: 2}.get(offset, 1))
@@ -199,7 +200,13 @@ def modern(rng: random.Random) -> Script:
         script.write(common + 0x16, 0, 2)
         script.write(common + 0x18, 1 << rng.randrange(1, 9), 2)
         script.read(common + 0x18, 2)
-        for offset in range(0x20, 0x38, 4):
+        halves = list(range(0x20, 0x38, 4))
+        rng.shuffle(halves)
+        for offset in halves:
+            script.write(common + offset, rng.getrandbits(32) & ~15)
+        for offset in halves:
+            script.read(common + offset)
+        for offset in halves:
             # Of what is above 4 GiB there is no RAM.
             script.write(common + offset, rng.randrange(0xC000, 0xFFFF00, 16) if offset % 8 == 0 else 0)
             script.read(common + offset)

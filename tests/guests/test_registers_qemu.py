@@ -156,7 +156,7 @@ def legacy(rng: random.Random) -> Script:
             script.port_read(_LEGACY + 14, 2)
             script.port_read(_LEGACY + 12, 2)
             script.port_read(_LEGACY + 8, 4)
-        for page in (rng.randrange(0xC, 0x800), 0, rng.choice((0, rng.randrange(0xC, 0x800)))):
+        for page in (rng.randrange(0x100, 0x800), 0, rng.choice((0, rng.randrange(0x100, 0x800)))):
             script.port_write(_LEGACY + 8, page, 4)
             script.port_read(_LEGACY + 8, 4)
         script.port_write(_LEGACY + 18, 7)
@@ -208,7 +208,7 @@ def modern(rng: random.Random) -> Script:
             script.read(common + offset)
         for offset in halves:
             # Of what is above 4 GiB there is no RAM.
-            script.write(common + offset, rng.randrange(0xC000, 0xFFFF00, 16) if offset % 8 == 0 else 0)
+            script.write(common + offset, rng.randrange(0x100000, 0xFFF000, 16) if offset % 8 == 0 else 0)
             script.read(common + offset)
         for offset in (0x10, 0x1A):
             script.write(common + offset, rng.choice((0, 1, 2, 0xFFFF)), 2)

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.guests.drivers import ide, virtio
+from tests.guests.drivers import ide, modern, virtio
 
 DRIVERS: Final = {
     "pio28": ide.PIO_28,
     "pio48": ide.PIO_48,
     "dma": ide.DMA,
     "legacy": virtio.LEGACY,
-    "modern": virtio.MODERN,
+    "modern": modern.MODERN,
+    "window": modern.WINDOW,
 }

@@ -26,8 +26,8 @@ def search(register: int, shift: int, value: int) -> str:
     """
 
 
-def config(*register: int | str) -> str:
-    """Return lines that read a register of the function, the sum of what is given, to EAX."""
+def select(*register: int | str) -> str:
+    """Return lines that choose a register of the function, the sum of what is given; EDX is the port of its data."""
     adding = "".join(f"add eax, {part}\n" for part in register)
     return f"""
         mov eax, [{_FUNCTION}]
@@ -35,14 +35,18 @@ def config(*register: int | str) -> str:
         mov edx, 0xcf8
         out dx, eax
         mov edx, 0xcfc
-        in eax, dx
     """
+
+
+def config(*register: int | str) -> str:
+    """Return lines that read a register to EAX."""
+    return select(*register) + "in eax, dx\n"
 
 
 def set_config(register: int, value: int) -> str:
     """Return lines that write one."""
     return f"""
-        {config(register)}
+        {select(register)}
         mov eax, {value}
         out dx, eax
     """

@@ -1,4 +1,4 @@
-"""A ROM whose program runs from RAM at 7C00h, as a boot sector does, in real, protected or long mode."""
+"""What starts a program: a ROM, in real, protected or long mode; or a boot sector, which firmware starts."""
 
 from __future__ import annotations
 
@@ -93,3 +93,39 @@ def build(program: str, bits: int) -> bytes:
     ):
         rom[at : at + len(data)] = data
     return bytes(rom)
+
+
+#: A boot sector that reads the sectors behind it by INT 13h, and goes on there; with 26h at port 501h if that fails.
+_BOOT: Final = """
+    cli
+    cld
+    mov ax, 0
+    mov ds, ax
+    mov es, ax
+    mov ss, ax
+    mov sp, {stack}
+    mov ah, 2                               ; read
+    mov al, {count}
+    mov cx, 2                               ; from the second sector of the first track
+    mov dh, 0
+    mov bx, {place}
+    int 0x13
+    cli
+    jae read
+    mov al, 0x26
+    mov dx, 0x501
+    out dx, al
+    hlt
+read:
+    jmp 0:{place}
+"""
+
+
+def boot_disk(program: str) -> bytes:
+    """Return the first sectors of a disk from which firmware starts ``program``, in real mode."""
+    place = PROGRAM + 512
+    code = assemble(f"mov esp, {PROGRAM}\n{program}", 16, place)
+    assert len(code) <= PROGRAM_END - place
+    count = -(-len(code) // 512)
+    boot = assemble(_BOOT.format(stack=PROGRAM, count=count, place=place), 16, PROGRAM)
+    return boot.ljust(510, b"\0") + b"\x55\xaa" + code.ljust(512 * count, b"\0")

@@ -236,14 +236,20 @@ def test_the_bus_master_scatters_and_gathers(read: int, write: int, extended: bo
 
 
 def test_tables_that_do_not_fit() -> None:
-    # Bus Master IDE 1.0, 3.1: one that is longer leaves it active; one that is shorter is an error.
+    # Bus Master IDE 1.0, 3.1: one that is longer leaves it active; one that is shorter ends it, and the drive waits.
     board = Board()
     assert board.dma(0x25, 0, 1, [(DATA, 1024)]) & 7 == 5
     board.ended()
     before = bytes(board.node.data)
-    assert board.dma(0x35, 0, 4, [(DATA, 1024)]) & 3 == 2
-    assert board.read(7) & ERR
+    assert board.dma(0x35, 0, 4, [(DATA, 1024)]) & 7 == 0
+    assert board.status() & (BSY | DRQ | ERR) == DRQ
     assert board.dma(0x25, 0, 1, [(0xF0000000, 512)]) & 3 == 2
+    assert board.read(7) & ERR
+    assert board.dma(0x25, 0, 4, [(DATA, 1024)]) & 7 == 0
+    board.bus.port_write(0x3F6, 1, 4)
+    board.bus.port_write(0x3F6, 1, 0)
+    assert board.status() & (BSY | DRQ | ERR) == 0
+    assert board.dma(0x25, 0, 1, [(DATA, 512)]) & 7 == 4
     assert board.node.data == before
 
 

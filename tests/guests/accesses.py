@@ -15,7 +15,7 @@ from tests.guests.drivers.driver import out
 _AT, _ROM = 0x4000, 0xF0000
 _RECORD: Final = struct.Struct("<BBxxII")
 _LEFT: Final = 0x600
-_PORT_WRITE, _PORT_READ, _WRITE, _READ = range(4)
+_PORT_WRITE, _PORT_READ, _WRITE, _READ, _WAIT = range(5)
 _ALL: Final = 0xFFFFFFFF
 _NAMES: Final = {1: ("al", "byte"), 2: ("ax", "word"), 4: ("eax", "dword")}
 
@@ -46,6 +46,10 @@ class Script:
     def read(self, address: int, size: int = 4, mask: int = _ALL) -> None:
         self._add(_READ, address, size)
         self.reads.append((f"memory {address:#x}", mask))
+
+    def wait(self, port: int, bits: int) -> None:
+        """Read a port, four times for nothing, until these bits are clear."""
+        self._add(_WAIT, port, 1, bits)
 
     def config_write(self, function: int, register: int, value: int, size: int = 4) -> None:
         """Write a register of a PCI function, which is a slot and a number as in 1.3, so 0Bh."""
@@ -103,6 +107,18 @@ def _program(count: int) -> str:
         mov edx, [esi + 4]
         mov eax, [esi + 8]
         {kinds}
+        cmp cl, {_WAIT}
+        jne done
+        mov ebx, eax
+        in al, dx
+        in al, dx
+        in al, dx
+        in al, dx
+    wait:
+        in al, dx
+        test al, bl
+        jne wait
+    done:
         test cl, 1
         je told
         mov ebx, eax

@@ -169,28 +169,40 @@ class Channel:
         if not self._master_status & _ACTIVE or not self._may_master():
             return
         to_memory, length = drive.dma
-        drive.dma = None
         try:
-            areas, exact = self._areas(length)
+            areas, behind = self._areas(length)
             if to_memory is not bool(self._master_command & _TO_MEMORY):
                 raise GuestError("the bus master goes the other way than the command")
         except GuestError:
             self._master_status = self._master_status & ~_ACTIVE | _ERROR
+            drive.dma = None
             drive.finish(0x04)
             return
+        if behind < 0:
+            # A table that is shorter than the transfer ends the bus master without an error, and the drive waits (3.1).
+            self._master_status &= ~_ACTIVE
+            return
+        drive.dma = None
 
         def done(well: bool) -> None:
             if to_memory:
                 for address, view in areas:
                     self._memory.wrote(address, len(view))
             # A table that is longer than the transfer leaves the bus master active (3.1).
-            self._master_status &= ~_ACTIVE if exact else ~0
+            self._master_status &= ~_ACTIVE if not behind else ~0
             self._master_status |= 0 if well else _ERROR
 
         drive.dma_transfer([view for _, view in areas], done)
 
-    def _areas(self, length: int) -> tuple[list[tuple[int, memoryview]], bool]:
-        """Return the areas of memory that the table describes, cut to a length, and whether it ends there, too."""
+    def _areas(self, length: int) -> tuple[list[tuple[int, memoryview]], int]:
+        """Return the areas of memory that the table describes, cut to a length.
+
+        Returns:
+            The areas, and whether the table ends with them: 0, or 1 if it goes on, or -1 if it is too short.
+
+        Raises:
+            GuestError: not all of it is RAM.
+        """
         found: list[tuple[int, memoryview]] = []
         at = self._table
         for _ in range(_MOST_ENTRIES):
@@ -199,16 +211,15 @@ class Channel:
             words = int.from_bytes(entry[4:], "little")
             size = words & 0xFFFE or _LARGEST
             last = bool(words & _LAST)
-            if length:
-                part = min(size, length)
-                found.append((address, self._memory.view(address, part)))
-                length -= part
-                if not length:
-                    return found, last and part == size
+            part = min(size, length)
+            found.append((address, self._memory.view(address, part)))
+            length -= part
+            if not length:
+                return found, 0 if last and part == size else 1
             if last:
                 break
             at += _ENTRY
-        raise GuestError(f"a table that is {length} bytes too short")
+        return found, -1
 
     # -- saving --------------------------------------------------------------------------------------------
 

@@ -47,9 +47,9 @@ class Script:
         self._add(_READ, address, size)
         self.reads.append((f"memory {address:#x}", mask))
 
-    def wait(self, port: int, bits: int) -> None:
-        """Read a port, four times for nothing, until these bits are clear."""
-        self._add(_WAIT, port, 1, bits)
+    def wait(self, port: int, bits: int, value: int = 0) -> None:
+        """Read a port until these bits of it have a value; if that is zero, four times for nothing before."""
+        self._add(_WAIT, port, 1, bits | value << 8)
 
     def config_write(self, function: int, register: int, value: int, size: int = 4) -> None:
         """Write a register of a PCI function, which is a slot and a number as in 1.3, so 0Bh."""
@@ -110,13 +110,16 @@ def _program(count: int) -> str:
         cmp cl, {_WAIT}
         jne done
         mov ebx, eax
+        cmp bh, 0
+        jne wait
         in al, dx
         in al, dx
         in al, dx
         in al, dx
     wait:
         in al, dx
-        test al, bl
+        and al, bl
+        cmp al, bh
         jne wait
     done:
         test cl, 1

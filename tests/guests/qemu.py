@@ -29,7 +29,7 @@ def run(rom: Path, drive: dict[str, str] | None = None, timeout: float = 60) -> 
     disk = []
     if drive is not None:
         disk = ["-drive", f"if=none,id=disk,file={drive['file']},format={drive['format']}"]
-        disk += ["-device", f"{_DEVICES[drive['if']]},drive=disk"]
+        disk += ["-device", f"{_DEVICES[drive['if']]},drive=disk,serial={drive.get('serial', '')}"]
     found = subprocess.run(
         [
             *(PROGRAM, "-accel", "tcg", "-machine", "pc", "-m", "16", "-nodefaults", "-no-reboot", "-display", "none"),

@@ -1,4 +1,4 @@
-"""The programs that move sectors, started by Debian's SeaBIOS from the disk they work on, which it has used before."""
+"""The programs that move sectors, started by firmware from the disk they work on, which it has used before."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 import blockkit
 from blockkit.emul.session import Outcome
-from tests.guests.debian import directory
+from tests.guests.debian import firmware_file
 from tests.guests.disks import make
 from tests.guests.drivers import DRIVERS
 from tests.guests.exerciser import SECTOR, WELL, program, says
@@ -20,16 +20,17 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.guest
 
 
-@pytest.mark.parametrize("kind", ["raw", "backed"])
+@pytest.mark.parametrize("firmware", ["seabios", "builtin"])
+@pytest.mark.parametrize("kind", ["raw", "qcow2-over-raw"])
 @pytest.mark.parametrize("name", [name for name, driver in DRIVERS.items() if 16 in driver.modes])
-def test_firmware_starts_a_program_that_moves_sectors(name: str, kind: str, tmp_path: Path) -> None:
+def test_firmware_starts_a_program_that_moves_sectors(name: str, kind: str, firmware: str, tmp_path: Path) -> None:
     case = make(tmp_path, name, kind)
     boot = boot_disk(program(DRIVERS[name], case.task))
     with blockkit.open_image(case.drive["file"], format=case.driver, read_only=False) as node:
         node.write(0, boot)
     with blockkit.Machine(
         [case.drive],
-        firmware=str(directory() / "amd64/usr/share/seabios/bios-256k.bin"),
+        firmware=firmware_file(firmware),
         memory="64M",
         accelerator="jit",
         reboot=False,

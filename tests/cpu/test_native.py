@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from functools import cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ import pytest
 
 from blockkit.cpu import state
 from blockkit.cpu.portable.vcpu import PortableVcpu
-from tests.cpu.machine import Board, long_mode
+from tests.cpu.machine import CODE_16, CODE_32, Board, long_mode, protected_mode, real_mode
 from tests.cpu.programs import MODES, run_both
 
 if TYPE_CHECKING:
@@ -70,3 +71,37 @@ def test_blocks_that_are_forgotten_leave_no_entries_that_searches_have_to_pass()
     board.cpu.run(1000 * 4 + 2)
     assert board.cpu.get_state()[state.RCX] == 0
     assert board.cpu.slots[layout.BLOCKS_USED] < 20
+
+
+#: Bytes before a string instruction: other address sizes, operand sizes and segments, and REP.
+_BEFORE = (b"", b"\x67", b"\x66", b"\x26", b"\x2e", b"\x36", b"\x64", b"\xf3")
+
+
+@pytest.mark.parametrize("opcode", [0xA4, 0xA5, 0xAA, 0xAB, 0xAC, 0xAD])
+def test_strings_of_any_address_are_native(opcode: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = random.Random(opcode)
+    monkeypatch.setattr("blockkit.cpu.jit.vcpu.JitVcpu._run_alone", lambda _: pytest.fail("it was left to Python"))
+    for _ in range(120):
+        code = b"".join(rng.choice(_BEFORE) for _ in range(3)) + bytes([opcode]) + b"\x90\xf4"
+        if rng.random() < 0.5:
+            slots = real_mode([0x3000, 0x1000, 0x2000, 0x4000, 0x5000, 0x5800])
+        else:
+            slots = protected_mode(rng.choice((CODE_16, CODE_32)))
+            slots[state.RIP] = 0x10000
+            if rng.random() < 0.5:
+                slots[state.SEGMENT_LIMITS + rng.randrange(6)] = rng.choice((0x1FFFF, 0x50000))
+                slots[state.MODE] &= ~state.MODE_FLAT
+        for register in (state.RSI, state.RDI):
+            slots[register] = rng.choice((0x100, 0xFFFE, 0x1FFFE, rng.getrandbits(17)))
+        slots[state.RAX], slots[state.RCX] = rng.getrandbits(32), rng.choice((0, 1, 2, 5, 0x10003))
+        slots[state.SYSTEM_FLAGS] |= rng.choice((0, state.DF))
+        data = rng.randbytes(0x40000)
+        both = []
+        for make in (PortableVcpu, native().create_vcpu):
+            board = Board(make)
+            board.write(0x20000, data)
+            board.write(0x10000, code)
+            board.cpu.set_state(slots)
+            board.cpu.run(3)
+            both.append((board.cpu.get_state()[: state.CR8], bytes(board.bus.ram)))
+        assert both[0] == both[1], code.hex()

@@ -19,6 +19,7 @@ from blockkit.cpu.jit.tables import (
     K_NARROW,
     K_NONE,
     KINDS,
+    OF_ANY_ADDRESS,
     SIZES,
     W_16,
     W_32,
@@ -71,10 +72,10 @@ def _shape(form: Form, size: int, kind: int, way: int) -> Instruction:
     shape.operand_size = size
     shape.rex = 0x40
     if kind == K_NONE or is_string(form):
-        shape.address_size = {W_64: 8, W_16: 2}.get(way, 4)
+        shape.address_size = 0 if kind in (K_NARROW, K_ANY) else {W_64: 8, W_16: 2}.get(way, 4)
         shape.mod = 3
         shape.reg, shape.rm = REG, RM
-        shape.repeat = {K_BASE: 0xF3, K_INDEX: 0xF2}.get(kind, 0)
+        shape.repeat = {K_BASE: 0xF3, K_NARROW: 0xF3, K_INDEX: 0xF2}.get(kind, 0)
         return shape
     shape.address_size = 4 if kind == K_NARROW else 8
     shape.mod = 0
@@ -89,7 +90,8 @@ def _kinds(form: Form, way: int) -> tuple[int, ...]:
     if Where.OFFSET in wheres:
         return (K_BASE, K_NARROW, K_ANY) if way == W_64 else _KINDS_OF[way]
     if is_string(form):
-        return K_NONE, K_BASE, K_INDEX
+        more = (K_NARROW, K_ANY) if way != W_64 and form.names[0] in OF_ANY_ADDRESS else ()
+        return (K_NONE, K_BASE, K_INDEX, *more)
     if not form.modrm:
         return (K_NONE,)
     may_be_memory = bool(wheres & (MEMORY_OR_REGISTER | {Where.MEMORY})) and form.memory is not False

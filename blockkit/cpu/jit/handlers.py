@@ -204,6 +204,11 @@ class Handler(Machine):
         scale = Value(self, self._read(layout.SCALE, 8), 64)
         return (scale >> layout.SEGMENT_SHIFT) & 7
 
+    def address_mask(self) -> Value:
+        size = Value(self, self._read(layout.SCALE, 8), 64) >> layout.ADDRESS_SHIFT & 3
+        # Two bytes are 0 there, and four are 1.
+        return self.select(size.equals(0), self.constant(0xFFFF, 64), self.constant(0xFFFFFFFF, 64))
+
     def field(self, name: str) -> Value:
         return Value(self, self._read(layout.REG if name == "reg" else layout.RM, 8), 64) >> 3
 

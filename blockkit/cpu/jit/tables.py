@@ -24,7 +24,8 @@ FLOATING: Final = 1 << 28
 COUNTS: Final = 1 << 29
 #: Its address is in the instruction, without ModRM.
 DIRECT: Final = 1 << 30
-#: A string instruction: REP ends its block; its kinds are K_NONE, K_BASE with F3 and K_INDEX with F2.
+#: A string instruction: REP ends its block; its kinds are K_NONE, K_BASE with F3 and K_INDEX with F2, and with any
+#: address size and segment K_ANY, and K_NARROW with F3.
 STRING: Final = 1 << 31
 #: Its operand in memory is implied: XLAT, MASKMOVDQU and MASKMOVQ.
 IMPLIED: Final = 1 << 32
@@ -90,6 +91,10 @@ def word(form: Form) -> int:
     if form.names[0] in _IMPLIED:
         value |= IMPLIED
     return value
+
+
+#: The strings that have handlers for any address size and segment.
+OF_ANY_ADDRESS: Final = frozenset(("MOVSB", "MOVSW", "STOSB", "STOSW", "LODSB", "LODSW"))
 
 
 @cache

@@ -365,17 +365,21 @@ def decode_record(start: int, end: int, record: int) -> int:
         if (form & (STRING | IMPLIED)) == 0:
             segment = _DS
     if form & (COUNTS | STRING | IMPLIED):
-        # Their handlers are those of the usual address size, and of DS.
+        # Most of their handlers are those of the usual address size, and of DS.
         way = way_now()
-        if width != (3 if way == W_64 else 1 if way == W_16 else 2):
+        usual = 1 if width == (3 if way == W_64 else 1 if way == W_16 else 2) else 0
+        if form & (STRING | IMPLIED) and segment != _NO_SEGMENT and segment != _DS:
+            usual = 0
+        if usual == 0 and ((form & STRING) == 0 or way == W_64 or repeat == 0xF2):
             return 0
-        if form & (STRING | IMPLIED):
-            if segment != _NO_SEGMENT and segment != _DS:
-                return 0
-            if repeat and form & STRING:
-                kind = K_BASE if repeat == 0xF3 else K_INDEX
+        if form & STRING:
+            if repeat:
+                kind = K_INDEX if repeat == 0xF2 else K_BASE if usual else K_NARROW
                 form |= ENDS_BLOCK
-        segment = _DS
+            elif usual == 0:
+                kind = K_ANY
+        if usual or segment == _NO_SEGMENT:
+            segment = _DS
     handler = FORM_HANDLERS[((place * SIZES + size - 1) * KINDS + kind) * WAYS + way_now()]
     if handler == NO_HANDLER:
         return 0

@@ -172,6 +172,10 @@ class Machine(ABC):
     def segment(self) -> Value:
         """Return the number of the segment of the memory operand, 64 bits."""
 
+    def address_mask(self) -> Value:
+        """Return the bits of addresses, as a number of 64 bits."""
+        return self.constant((1 << self.instruction.address_size * 8) - 1, 64)
+
     @abstractmethod
     def field(self, name: str) -> Value:
         """Return ``reg`` or ``rm`` as a number of 64 bits."""

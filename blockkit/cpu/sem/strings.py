@@ -25,9 +25,14 @@ def _bits(m: Machine) -> int:
     return size_of(m, 0 if operands[0].where in _STRING else 1)
 
 
-def _mask(m: Machine) -> int:
+def _is_of_any_address(m: Machine) -> bool:
+    """Whether address size and segment are known only when the instruction is executed."""
+    return m.instruction.address_size == 0
+
+
+def _mask(m: Machine) -> Value | int:
     """Return the bits of addresses."""
-    return (1 << m.instruction.address_size * 8) - 1
+    return m.address_mask() if _is_of_any_address(m) else (1 << m.instruction.address_size * 8) - 1
 
 
 def _segment(m: Machine) -> int:
@@ -52,7 +57,17 @@ def _advance(m: Machine, registers: tuple[int, ...], bits: int) -> None:
         m.set_register(register, m.register(register, width) + step.truncated(width))
 
 
-def _repeat(m: Machine, function: Callable[..., None], *arguments: int) -> None:
+def _source(m: Machine) -> Value | int:
+    """Return the segment of the source, which may be known only when the instruction is executed."""
+    return m.segment() if _is_of_any_address(m) else _segment(m)
+
+
+def _once(m: Machine, function: Callable[..., None], *arguments: Value | int) -> None:
+    """Do it once, with any address."""
+    m.call(function, _bits(m) // 8, _mask(m), *arguments)
+
+
+def _repeat(m: Machine, function: Callable[..., None], *arguments: Value | int) -> None:
     """Do a slice of a repeated one."""
     m.call(function, _bits(m) // 8, _mask(m), *arguments, m.length())
     m.leave()
@@ -61,7 +76,10 @@ def _repeat(m: Machine, function: Callable[..., None], *arguments: int) -> None:
 def movs(m: Machine) -> None:
     """MOVS."""
     if m.instruction.repeat:
-        _repeat(m, strings.repeat_move, _segment(m))
+        _repeat(m, strings.repeat_move, _source(m))
+        return
+    if _is_of_any_address(m):
+        _once(m, strings.move_once, _source(m))
         return
     bits = _bits(m)
     value = m.name(m.load(_element(m, state.RSI, _segment(m), bits), bits))
@@ -74,6 +92,9 @@ def stos(m: Machine) -> None:
     if m.instruction.repeat:
         _repeat(m, strings.repeat_fill)
         return
+    if _is_of_any_address(m):
+        _once(m, strings.fill_once)
+        return
     bits = _bits(m)
     m.store(_element(m, state.RDI, state.ES, bits, write=True), m.register(state.RAX, bits))
     _advance(m, (state.RDI,), bits)
@@ -82,7 +103,10 @@ def stos(m: Machine) -> None:
 def lods(m: Machine) -> None:
     """LODS."""
     if m.instruction.repeat:
-        _repeat(m, strings.repeat_load, _segment(m))
+        _repeat(m, strings.repeat_load, _source(m))
+        return
+    if _is_of_any_address(m):
+        _once(m, strings.load_once, _source(m))
         return
     bits = _bits(m)
     value = m.name(m.load(_element(m, state.RSI, _segment(m), bits), bits))

@@ -96,6 +96,34 @@ def _room_behind(register: int, offset: int, mask: int) -> int:
     return room
 
 
+def move_once(size: int, mask: int, segment: int) -> None:
+    """MOVS; see :func:`repeat_move`."""
+    value = load(check_segment(segment, S[RSI] & mask, size, 0), size)
+    store(check_segment(ES, S[RDI] & mask, size, 1), size, value)
+    _advance(RSI, _string_step(size), mask)
+    _advance(RDI, _string_step(size), mask)
+
+
+def fill_once(size: int, mask: int) -> None:
+    """STOS."""
+    store(check_segment(ES, S[RDI] & mask, size, 1), size, _accumulator(size))
+    _advance(RDI, _string_step(size), mask)
+
+
+def load_once(size: int, mask: int, segment: int) -> None:
+    """LODS."""
+    value = load(check_segment(segment, S[RSI] & mask, size, 0), size)
+    _accumulate(value, size)
+    _advance(RSI, _string_step(size), mask)
+
+
+def _accumulate(value: int, size: int) -> None:
+    """Put an element into AL to RAX: 32 bits clear those above."""
+    if size < 4:
+        value |= S[RAX] & ~((1 << size * 8) - 1)
+    S[RAX] = value
+
+
 def repeat_move(size: int, mask: int, segment: int, length: int) -> None:
     """REP MOVS.
 
@@ -154,11 +182,7 @@ def repeat_load(size: int, mask: int, segment: int, length: int) -> None:
     left = _slice_of(mask)
     step = _string_step(size)
     while left:
-        value = load(check_segment(segment, S[RSI] & mask, size, 0), size)
-        if size < 4:
-            bits = (1 << size * 8) - 1
-            value |= S[RAX] & ~bits
-        S[RAX] = value
+        _accumulate(load(check_segment(segment, S[RSI] & mask, size, 0), size), size)
         _advance(RSI, step, mask)
         _advance(RCX, 0 - 1, mask)
         left -= 1

@@ -15,7 +15,13 @@ FREQUENCY: Final = 1_193_182
 _SECOND: Final = 1_000_000_000
 _LATCH, _LOW, _HIGH, _BOTH = range(4)
 _READ_BACK: Final = 3
-_SAVED: Final = ("gate", "mode", "_access", "_count", "_bcd", "_start?", "_low?", "_reads_high", "_latched")
+_SAVED: Final = (
+    *("gate", "mode", "_access", "_count", "_bcd", "_next?", "_start?", "_held?", "_low?", "_reads_high", "_latched"),
+)
+#: Modes that begin with a rising edge of GATE, and those that go round.
+_TRIGGERED, _ROUND = (1, 5), (2, 3)
+_MODES: Final = 6
+_MOST: Final = 0x10000
 
 
 class Counter:
@@ -30,10 +36,14 @@ class Counter:
     def __init__(self, clock: Clock, line: Line | None, gate: bool = True) -> None:
         self._clock, self._line, self.gate = clock, line, gate
         self.mode, self._access = 3, _BOTH
-        self._count = 0x10000
+        self._count = _MOST
         self._bcd = False
-        #: When counting began, in counts; None before a count is written.
+        #: The count that was written, which may not be in use yet; None before there is one.
+        self._next: int | None = None
+        #: When counting began, in counts; None before it did.
         self._start: int | None = None
+        #: Since when it stands still because GATE is low, in counts; None while it does not.
+        self._held: int | None = None
         self._low: int | None = None
         self._reads_high = False
         self._latched: list[int] = []
@@ -45,7 +55,8 @@ class Counter:
     def program(self, access: int, mode: int, bcd: bool) -> None:
         """Take a control word."""
         self.mode, self._access, self._bcd = (mode & 3 if mode > 5 else mode), access, bcd
-        self._start, self._low, self._reads_high = None, None, False
+        self._next = self._start = self._held = self._low = None
+        self._reads_high = False
         self._latched.clear()
         self._schedule()
 
@@ -64,45 +75,63 @@ class Counter:
     def _load(self, count: int) -> None:
         if self._bcd:
             count = sum((count >> 4 * digit & 15) * 10**digit for digit in range(4))
-        self._count = count or (10_000 if self._bcd else 0x10000)
-        self._start = self._ticks()
-        self._schedule()
+        self._next = count or (10_000 if self._bcd else _MOST)
+        if self.mode not in _TRIGGERED:
+            self._begin()
+
+    def _begin(self) -> None:
+        """Count from what was written."""
+        if self._next is not None:
+            self._count, self._start = self._next, self._ticks()
+            self._held = None if self.gate or self.mode in _TRIGGERED else self._start
+            self._schedule()
 
     def set_gate(self, gate: bool) -> None:
-        """Drive GATE: a rising edge starts modes 1, 2, 3 and 5 again."""
-        if gate and not self.gate and self._start is not None and self.mode not in (0, 4):
-            self._start = self._ticks()
-        self.gate = gate
-        self._schedule()
+        """Drive GATE: modes 0 and 4 stand still while it is low, the others begin anew when it rises."""
+        before, self.gate = self.gate, gate
+        if gate == before or self._next is None:
+            return
+        if gate and self.mode in (*_TRIGGERED, *_ROUND):
+            self._begin()
+        elif self._start is not None and self.mode not in _TRIGGERED:
+            if not gate:
+                self._held = self._ticks()
+            elif self._held is not None:
+                self._start, self._held = self._start + self._ticks() - self._held, None
+            self._schedule()
 
     def _elapsed(self) -> int:
-        return 0 if self._start is None else self._ticks() - self._start
+        if self._start is None:
+            return 0
+        return (self._ticks() if self._held is None else self._held) - self._start
 
     def value(self) -> int:
         """Return what it has counted down to."""
         if self._start is None:
             return 0
         gone = self._elapsed()
-        if self.mode in (2, 3):
+        if self.mode in _ROUND:
             gone %= self._count
             left = self._count - (gone * 2 % self._count if self.mode == 3 else gone)
         else:
             left = self._count - gone
-        left &= 0xFFFF
+        left %= 10_000 if self._bcd else _MOST
         if self._bcd:
-            left %= 10_000
             return sum((left // 10**digit % 10) << 4 * digit for digit in range(4))
         return left
 
     def output(self) -> bool:
         """Return the level of OUT."""
-        if self._start is None:
+        if self._start is None or (self.mode in _ROUND and self._held is not None):
             return self.mode != 0
         gone = self._elapsed()
         if self.mode == 2:
             return gone % self._count != self._count - 1
         if self.mode == 3:
             return gone % self._count < (self._count + 1) // 2
+        if self.mode in (4, 5):
+            # A strobe of one count.
+            return gone != self._count
         return gone >= self._count
 
     def latch(self) -> None:
@@ -137,16 +166,18 @@ class Counter:
             self._timer.cancel()
             self._timer = None
         self._line.set(self.output())
-        if self._start is None or not self.gate:
+        if self._start is None or self._held is not None:
             return
         gone = self._elapsed()
-        if self.mode in (2, 3):
+        if self.mode in _ROUND:
             turns = gone // self._count
             middle = self._count - 1 if self.mode == 2 else (self._count + 1) // 2
             into = gone - turns * self._count
             after = turns * self._count + (middle if into < middle else self._count)
         elif gone < self._count:
             after = self._count
+        elif gone == self._count and self.mode in (4, 5):
+            after = self._count + 1
         else:
             return
         at = -(-(self._start + after) * _SECOND // FREQUENCY)
@@ -159,8 +190,9 @@ class Counter:
     def load(self, saved: dict[str, Any]) -> None:
         """Hold what was saved; the time is what it was then."""
         load_fields(self, _SAVED, saved)
-        if not 1 <= self._count <= 0x10000:
-            raise ValueError("_count: is impossible")
+        counts = [self._count, *([] if self._next is None else [self._next])]
+        if not all(1 <= each <= _MOST for each in counts) or not 0 <= self.mode < _MODES:
+            raise ValueError("a count or a mode is impossible")
         self._schedule()
 
 

@@ -274,8 +274,60 @@ def transfers(rng: random.Random) -> Script:
     return script
 
 
+def serial(rng: random.Random) -> Script:
+    """Write registers of the serial port (which sends what is read meanwhile), and read them back."""
+    port = 0x3F8
+    script = Script()
+    # In QEMU, OUT2 is set at first.
+    script.port_write(port + 4, 0)
+    for _ in range(80):
+        register = rng.choice((1, 2, 3, 4, 7))
+        # Bits that stop it from sending, or that there are not, are left alone: divisors, loops, FIFOs of 64 bytes.
+        value = rng.getrandbits(8) & {1: 0x0F, 2: 0xC9, 3: 0x7F, 4: 0x0F, 7: 0xFF}[register]
+        script.port_write(port + register, value)
+        for each in (2, 3, 4, 5, 6, 7):
+            script.port_read(port + each)
+        script.port_write(port + 1, 0)
+        script.port_read(port + 1)
+        script.port_read(port + 2)
+        for offset, byte in ((3, 0x83), (0, rng.randrange(1, 256)), (1, 0), (3, 3)):
+            script.port_write(port + offset, byte)
+        script.port_read(port + 3)
+    return script
+
+
+def interrupt_controllers(rng: random.Random) -> Script:
+    """Begin with the 8259s as firmware does, mask and end interrupts, and read what they tell."""
+    script = Script()
+    for _ in range(150):
+        base = rng.choice((0x20, 0xA0))
+        kind = rng.randrange(6)
+        if kind == 0:
+            words = (0x11 | rng.choice((0, 8)), rng.getrandbits(8) & 0xF8, 4 if base == 0x20 else 2)
+            script.port_write(base, words[0])
+            for word in (*words[1:], rng.choice((0x01, 0x03, 0x11))):
+                script.port_write(base + 1, word)
+        elif kind == 1:
+            script.port_write(base + 1, rng.getrandbits(8))
+            script.port_read(base + 1)
+        elif kind == 2:
+            for word in (0x0A, 0x0B):
+                script.port_write(base, word)
+                script.port_read(base)
+        elif kind == 3:
+            script.port_write(base, rng.choice((0x20, 0x60, 0x61, 0xA0, 0xC0, 0xC5, 0x80, 0x00)))
+        elif kind == 4:
+            script.port_write(base, 0x0C)
+            script.port_read(base)
+        else:
+            edge_or_level = 0x4D0 if base == 0x20 else 0x4D1
+            script.port_write(edge_or_level, rng.getrandbits(8) & (0xF8 if base == 0x20 else 0xDE))
+            script.port_read(edge_or_level)
+    return script
+
+
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("make", [configuration, bus_master, legacy, modern, transfers])
+@pytest.mark.parametrize("make", [configuration, bus_master, legacy, modern, transfers, serial, interrupt_controllers])
 def test_registers_are_as_qemus(make: Callable[[random.Random], Script], seed: int, tmp_path: Path) -> None:
     script = make(random.Random(seed))
     path = tmp_path / "rom"

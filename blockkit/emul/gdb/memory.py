@@ -37,6 +37,18 @@ class LinearMemory:
             found += view
         return bytes(found) if found or not length else None
 
+    def read_physical(self, address: int, length: int) -> bytes | None:
+        """Do the same at a physical address."""
+        found = bytearray()
+        while length > 0:
+            size = min(length, _PAGE - address % _PAGE)
+            view = self._view(address, size)
+            if view is None:
+                break
+            found += view
+            address, length = address + size, length - size
+        return bytes(found) if found or not length else None
+
     def write(self, address: int, data: bytes) -> bool:
         """Write bytes; False, having written nothing, if not all of them are RAM."""
         pieces = list(self._pieces(address, len(data)))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 from blockkit.cpu import state
 from blockkit.emul.keys import chord
+from blockkit.emul.monitor import examine
 from blockkit.emul.screen import screen_text
 from blockkit.emul.session import Status
-from blockkit.errors import OptionError
+from blockkit.errors import OptionError, UsageError
 from blockkit.units import format_size
 
 if TYPE_CHECKING:
@@ -97,7 +99,14 @@ COMMANDS: Final[dict[str, tuple[Callable[[Session], str], str]]] = {
     "system_powerdown": (_silently(lambda session: session.press_power_button()), "press the power button"),
     "system_reset": (_silently(lambda session: session.reset()), "press the reset button"),
 }
-_SHORT: Final = {"c": "cont", "q": "quit", "?": "help"}
+#: Commands with a format and an expression: what they do, and what they are for.
+EXPRESSIONS: Final[dict[str, tuple[Callable[[Session, examine.Format, str], str], str]]] = {
+    "x": (examine.show, "memory at a linear address, instructions with /10i; $pc is the next one"),
+    "xp": (lambda session, how, text: examine.show(session, how, text, physical=True), "at a physical address"),
+    "print": (examine.show_value, "the value of an expression"),
+}
+_EXPRESSION: Final = re.compile(r"\s*(x|xp|p|print)(?:\s*(/\S*))?(?:\s+(.*))?")
+_SHORT: Final = {"c": "cont", "p": "print", "q": "quit", "?": "help"}
 
 
 def execute(session: Session, line: str) -> str:
@@ -106,7 +115,9 @@ def execute(session: Session, line: str) -> str:
     if not words:
         return ""
     name = _SHORT.get(words[0], words[0])
-    if name == "help":
+    if expression := _EXPRESSION.fullmatch(line):
+        text = _evaluate(session, *expression.groups())
+    elif name == "help":
         text = _help()
     elif name == "info":
         if len(words) != 2 or words[1] not in INFO:
@@ -132,8 +143,19 @@ def _send_key(session: Session, words: list[str]) -> str:
     return ""
 
 
+def _evaluate(session: Session, name: str, how: str | None, expression: str | None) -> str:
+    try:
+        found = examine.parse_format(how) if how else examine.Format()
+        if not expression or not expression.strip():
+            raise UsageError("an expression is missing")
+        return EXPRESSIONS[_SHORT.get(name, name)][0](session, found, expression)
+    except UsageError as error:
+        return f"{name}: {error}"
+
+
 def _help() -> str:
     rows = [(name, meaning) for name, (_, meaning) in COMMANDS.items()]
     rows.append(("sendkey KEYS", "press keys together: a, ret, ctrl-alt-delete"))
+    rows += [(f"{name} /FMT EXPR", meaning) for name, (_, meaning) in EXPRESSIONS.items()]
     rows.append(("info WHAT", ", ".join(INFO)))
     return "\n".join(f"{name:<18} {meaning}" for name, meaning in rows)

@@ -1,12 +1,21 @@
-"""Other random cases on demand: BLOCKKIT_SEED is mixed into the seed of everything that is random in these tests."""
+"""Other random cases on demand: BLOCKKIT_SEED is mixed into the seed of everything that is random in these tests.
+
+And the text of the instructions that a failed test was about.
+"""
 
 from __future__ import annotations
 
 import os
 import random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from blockkit.cpu.isa.decode import Instruction
+from blockkit.cpu.isa.disassembly import instruction_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SEED = os.environ.get("BLOCKKIT_SEED", "")
 
@@ -21,3 +30,27 @@ class Mixed(random.Random):
 @pytest.fixture(autouse=bool(SEED))
 def other_cases(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(random, "Random", Mixed)
+
+
+def _instructions(value: object) -> Iterator[Instruction]:
+    """Yield what is an instruction, or has one, as a case does."""
+    if isinstance(value, Instruction):
+        yield value
+    elif isinstance(value, tuple):
+        for each in value:
+            yield from _instructions(each)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    outcome: Any = yield
+    if call.excinfo is None or call.when != "call":
+        return
+    texts = [
+        f"{found.mode} bits: {instruction_text(found)}"
+        for entry in call.excinfo.traceback
+        for value in entry.frame.f_locals.values()
+        for found in _instructions(value)
+    ]
+    if texts:
+        outcome.get_result().sections.append(("instructions", "\n".join(dict.fromkeys(texts))))

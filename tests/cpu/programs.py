@@ -5,11 +5,13 @@ from __future__ import annotations
 import random
 import struct
 from functools import cache
+from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from blockkit.cpu import state
 from blockkit.cpu.accelerator import Stop
 from blockkit.cpu.isa.decode import DecodeError, decode
+from blockkit.cpu.isa.disassembly import listing
 from blockkit.cpu.isa.forms import BASELINE, forms
 from blockkit.cpu.sem.table import semantics
 from tests.cpu.machine import (
@@ -157,6 +159,15 @@ def _answer(access: Access) -> int:
     return (len(what) * 0x9E3779B97F4A7C15 ^ address * 0xBF58476D1CE4E5B9 ^ size * 77 ^ value) & (1 << 64) - 1
 
 
+def _next(board: Board) -> list[str]:
+    """Return the next instructions, where linear addresses are physical ones."""
+    slots = board.cpu.slots
+    mode = MODES[slots[state.MODE] & state.MODE_CODE]
+    at = slots[state.RIP] + (0 if mode == 64 else slots[state.SEGMENT_BASES + state.CS])
+    code = board.read(at, 75) if 0 <= at < RAM else b""
+    return [line.text for line in islice(listing(code, mode, slots[state.RIP]), 5)]
+
+
 def run_both(
     seed: int, mode: int, makers: Sequence[Callable[[Bus], PortableVcpu]], without: frozenset[str], steps: int = 60
 ) -> int:
@@ -177,7 +188,7 @@ def run_both(
     for step in range(steps):
         budget = rng.choice((1, 2, 3, 5, 17, 40, 100, 333))
         rip = boards[0].cpu.slots[state.RIP]
-        before = {"seed": seed, "mode": mode, "step": step, "rip": hex(rip), "budget": budget}
+        before = {"seed": seed, "mode": mode, "step": step, "rip": hex(rip), "budget": budget, "code": _next(boards[0])}
         line = rng.random() < 0.1
         stops = []
         for board in boards:

@@ -39,7 +39,7 @@ _CODE, _SIZE = 0x20000, 2000
 _IDT, _GDT = 0x10000, 0x11000
 _OVERRIDES: Final = (0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65)
 #: Slots that say nothing of the processor.
-_UNTOLD: Final = frozenset(
+UNTOLD: Final = frozenset(
     (state.ATTENTION, state.FAULT_VECTOR, state.FAULT_ERROR, *range(state.OWN, state.OWN + 8), *range(170, 179))
 )
 
@@ -154,7 +154,7 @@ def _long(rng: random.Random) -> tuple[list[int], dict[int, bytes]]:
     return slots, {_GDT: table, _IDT: gates, TABLES: board.read(TABLES, RAM - TABLES)}
 
 
-def _answer(access: Access) -> int:
+def answer(access: Access) -> int:
     what, address, size, value = access
     return (len(what) * 0x9E3779B97F4A7C15 ^ address * 0xBF58476D1CE4E5B9 ^ size * 77 ^ value) & (1 << 64) - 1
 
@@ -180,7 +180,7 @@ def run_both(
     made = program(rng, mode, without)
     boards = [Board(make) for make in makers]
     for board in boards:
-        board.bus.answer = _answer
+        board.bus.answer = answer
         for address, data in made.memory.items():
             board.write(address, data[: RAM - address])
         board.cpu.set_state(list(made.slots))
@@ -203,7 +203,7 @@ def run_both(
             wrong = {
                 number: (hex(a), hex(b))
                 for number, (a, b) in enumerate(zip(states[0], other, strict=True))
-                if a != b and number not in _UNTOLD
+                if a != b and number not in UNTOLD
             }
             assert not wrong, (before, wrong)
         for board in boards[1:]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import struct
 from functools import cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -11,8 +12,8 @@ import pytest
 
 from blockkit.cpu import state
 from blockkit.cpu.portable.vcpu import PortableVcpu
-from tests.cpu.machine import CODE_16, CODE_32, Board, long_mode, protected_mode, real_mode
-from tests.cpu.programs import MODES, run_both
+from tests.cpu.machine import CODE_16, CODE_32, TABLES, Board, long_mode, protected_mode, real_mode
+from tests.cpu.programs import MODES, UNTOLD, run_both
 
 if TYPE_CHECKING:
     from blockkit.cpu.jit import JitAccelerator
@@ -105,3 +106,70 @@ def test_strings_of_any_address_are_native(opcode: int, monkeypatch: pytest.Monk
             board.cpu.run(3)
             both.append((board.cpu.get_state()[: state.CR8], bytes(board.bus.ram)))
         assert both[0] == both[1], code.hex()
+
+
+_CODE, _OTHER, _END = 0x20000, 0x40000, 0x80000
+
+
+def both(code: bytes, at: int = _CODE, **slots: int) -> list[Board]:
+    """Return two machines in 64-bit mode, with memory up to _END, no handlers, and some slots by their names."""
+    made = []
+    for make in (PortableVcpu, native().create_vcpu):
+        board = Board(make)
+        given = long_mode(board.tables({page: page for page in range(0, _END, 0x1000)}))
+        given[state.RIP] = at
+        for name, value in slots.items():
+            given[getattr(state, name)] = value
+        board.write(at, code)
+        board.cpu.set_state(given)
+        made.append(board)
+    return made
+
+
+def run(boards: list[Board], budget: int) -> list[int]:
+    """Run both, and return the state that both are in."""
+    for board in boards:
+        board.cpu.run(budget)
+    mine, theirs = (board.cpu.get_state() for board in boards)
+    assert not [number for number in range(state.SLOTS) if mine[number] != theirs[number] and number not in UNTOLD]
+    assert bytes(boards[0].bus.ram) == bytes(boards[1].bus.ram)
+    return mine
+
+
+@pytest.mark.parametrize("text", ["0fae07", "0fae0f", "0fae17", "0fae1f", "0f77", "9b d9c0", "0fc307"])
+@pytest.mark.parametrize("budget", [1, 50])
+def test_what_saves_the_x87_and_sse_is_not_there_after_a_task_switch(text: str, budget: int) -> None:
+    cr0 = state.CR0_PE | state.CR0_PG | state.CR0_NE | state.CR0_MP
+    code = bytes.fromhex(text) + b"\xeb\xfe"
+    available = text == "0fc307"  # MOVNTI is of general registers
+    for ts in (0, state.CR0_TS):
+        after = run(both(code, RDI=_OTHER, CR0=cr0 | ts, FCW=0x37F, MXCSR=0x1F80, FTW=0xFFFF), budget)
+        assert (after[state.HALT] == state.SHUTDOWN) == (ts != 0 and not available)
+
+
+def test_code_that_python_has_written_over_is_seen_after_native_code_was_there() -> None:
+    # enter 0, 0; jmp rdi; mov rsp, rsi; mov rbp, rdx; enter 0, 0; jmp rdi: ENTER is done in Python. The first one
+    # writes to a page without code, the second one writes over what was executed there since.
+    code = bytes.fromhex("c8000000 ffe7 4889f4 4889d5 c8000000 ffe7")
+    new = int.from_bytes(bytes.fromhex("48ffc3 ebfe 909090"), "little")  # inc rbx; jmp .
+    boards = both(code, RDI=_OTHER, RSP=_OTHER + 0x108, RSI=_OTHER + 8, RDX=new, RCX=_CODE + 6)
+    for board in boards:
+        board.write(_OTHER, bytes.fromhex("48ffc0 ffe1"))  # inc rax; jmp rcx
+    after = run(boards, 50)
+    assert (after[state.RAX], after[state.RBX]) == (1, 1)
+
+
+@pytest.mark.parametrize("code", ["0f2305", "0f2104", "0f2344"])
+def test_moves_of_debug_registers_have_three_bytes_at_the_end_of_memory_too(code: str) -> None:
+    # mod says that there is a displacement, but nobody listens.
+    after = run(both(bytes.fromhex(code), _END - 3), 1)
+    assert (after[state.RIP], after[state.HALT]) == (_END, 0)
+
+
+def test_a_page_is_accessed_when_an_instruction_gets_there() -> None:
+    # nop; mov eax, imm32, of which two bytes are in the next page.
+    for budget, accessed in ((1, False), (2, True), (50, True)):
+        boards = both(bytes.fromhex("90 b811111111 ebfe"), _CODE + 0xFFC)
+        run(boards, budget)
+        (entry,) = struct.unpack("<Q", boards[0].read(TABLES + 0x3000 + ((_CODE >> 12) + 1) * 8, 8))
+        assert bool(entry & 1 << 5) == accessed

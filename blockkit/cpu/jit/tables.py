@@ -38,7 +38,8 @@ _IMPLIED: Final = frozenset(("XLATB", "MASKMOVDQU", "MASKMOVQ"))
 _PREFIXES: Final = {None: 0, 0: 1, 0x66: 2, 0xF2: 3, 0xF3: 4}
 _FLOATING: Final = frozenset((Where.XMM, Where.XMM_RM, Where.XMM_REGISTER, Where.MMX, Where.MMX_RM, Where.MMX_REGISTER))
 
-
+#: Those of the x87, MMX and SSE that have no operand there.
+_OF_THEIR_STATE: Final = frozenset(("EMMS", "FXSAVE", "FXRSTOR", "LDMXCSR", "STMXCSR"))
 _IN_CODE: Final = frozenset((Where.IMMEDIATE, Where.RELATIVE, Where.OFFSET, Where.FAR))
 
 
@@ -78,7 +79,7 @@ def word(form: Form) -> int:
             value |= DIRECT
         if operand.where in _FLOATING:
             value |= FLOATING
-    if 0xD8 <= form.opcode <= 0xDF:
+    if 0xD8 <= form.opcode <= 0xDF or form.names[0] in _OF_THEIR_STATE:
         value |= FLOATING
     if 0xE0 <= form.opcode <= 0xE3:
         value |= COUNTS

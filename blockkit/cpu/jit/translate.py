@@ -209,6 +209,9 @@ def decode_record(start: int, end: int, record: int) -> int:
         modrm = host_read(at, 1)
         at += 1
     mod = modrm >> 6
+    if opcode >= 0x120 and opcode <= 0x123:
+        # MOV to and from control and debug registers: rm is a register whatever mod says.
+        mod = 3
     reg = modrm >> 3 & 7
     rm = modrm & 7
     mandatory = 1

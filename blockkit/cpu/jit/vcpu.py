@@ -202,6 +202,11 @@ class JitVcpu(PortableVcpu):
         else:
             self._run_native(0, left)
 
+    def _run_alone(self) -> None:
+        # Native code does not tell which pages it has found code in.
+        self.memory.forget_writes()
+        super()._run_alone()
+
     def _run_native(self, left: int, short: int) -> None:
         """Execute blocks until less than nothing is left, or what there is in one of ``short`` instructions."""
         slots = self.slots

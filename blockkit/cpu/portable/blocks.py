@@ -92,14 +92,12 @@ def translate(
     names: list[str] = []
     while count < longest and not source.target:
         try:
-            each = _decode(at, _SIZES[mode & state.MODE_CODE], fetch)
+            each = _decode(at, _SIZES[mode & state.MODE_CODE], fetch, beyond=not count)
         except Fault:
             if not count:
                 raise
             break
         left -= each.length
-        if left < 0 and count:
-            break
         meaning = semantics(each)
         source.begin(each, at)
         if meaning is None:
@@ -127,14 +125,23 @@ def translate(
     return block
 
 
-def _decode(at: int, bits: int, fetch: Callable[[int, int], bytes]) -> Instruction:
-    """Return the instruction at an offset, going on to the next page, which may fault, only if it goes on there."""
+def _decode(at: int, bits: int, fetch: Callable[[int, int], bytes], *, beyond: bool) -> Instruction:
+    """Return the instruction at an offset.
+
+    It goes on to the next page, which may fault and is marked as accessed, only if the instruction goes on there, and
+    not at all unless it may go ``beyond`` the first.
+
+    Raises:
+        Fault: there is none.
+    """
     try:
         code = fetch(at, MAX_LENGTH)
         while True:
             try:
                 return decode(code, bits)
             except TruncatedError:
+                if not beyond:
+                    raise Fault(state.PAGE_FAULT) from None
                 code += fetch(at + len(code) & (1 << 64) - 1, MAX_LENGTH - len(code))
     except TooLongError as error:
         raise Fault(state.PROTECTION) from error

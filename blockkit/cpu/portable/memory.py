@@ -86,6 +86,11 @@ class Memory:
         self._pages[number] = found
         return found
 
+    def forget_writes(self) -> None:
+        """Make every store look first whether there is code."""
+        for each in self._writes:
+            each.clear()
+
     # -- code ------------------------------------------------------------------------------------------------
 
     def watch(self, address: int, size: int) -> None:
@@ -93,8 +98,7 @@ class Memory:
         number = address >> 12
         marks = self._marks(number)
         if not marks:
-            for each in self._writes:
-                each.clear()
+            self.forget_writes()
         self._mark(number, marks | _granules(address, size))
 
     def written(self, address: int, size: int) -> None:

@@ -152,6 +152,8 @@ def verify(write: int) -> Callable[[Machine], None]:
 def arpl(m: Machine) -> None:
     """ARPL."""
     m.call(tables.check_looking)
-    selector = get(m, 0, write=True).zero_extended(64)
-    other = m.register(m.instruction.reg, 16).zero_extended(64)
+    selector = m.name(get(m, 0, write=True).zero_extended(64))
+    other = m.name(m.register(m.instruction.reg, 16).zero_extended(64))
     put(m, 0, m.call(tables.adjusted_level, selector, other).truncated(16))
+    # The flag comes last: the store may fault.
+    m.call(tables.tell_adjusted, selector, other)

@@ -256,9 +256,10 @@ def verify(selector: int, write: int) -> None:
 
 
 def adjusted_level(selector: int, other: int) -> int:
-    """ARPL: return ``selector`` with at least the RPL of ``other``, and set ZF if that changed it."""
-    if (selector & 3) < (other & 3):
-        _set_zero(1)
-        return selector & ~3 | other & 3
-    _set_zero(0)
-    return selector
+    """ARPL: return ``selector`` with at least the RPL of ``other``."""
+    return selector & ~3 | other & 3 if (selector & 3) < (other & 3) else selector
+
+
+def tell_adjusted(selector: int, other: int) -> None:
+    """ARPL: set ZF if that changed it."""
+    _set_zero(1 if (selector & 3) < (other & 3) else 0)

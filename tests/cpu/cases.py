@@ -74,7 +74,7 @@ def described(mode: int = 64) -> dict[str, list[Form]]:
     return found
 
 
-class _Encoded(NamedTuple):
+class Encoded(NamedTuple):
     """A decoded instruction, its bytes, and where among them its displacement is."""
 
     found: Instruction
@@ -82,7 +82,7 @@ class _Encoded(NamedTuple):
     place: int
 
 
-def _encode(rng: random.Random, form: Form, mode: int = 64, prefixes: bytes = b"") -> _Encoded | None:
+def encode(rng: random.Random, form: Form, mode: int = 64, prefixes: bytes = b"") -> Encoded | None:
     """Return an instruction of ``form`` with random operands, if one came up."""
     size = max(1, (form.opcode.bit_length() + 7) // 8)
     modrm = rng.choice((0xC0, 0xC0, 0x80, 0x40, 0)) | rng.getrandbits(6)
@@ -103,17 +103,26 @@ def _encode(rng: random.Random, form: Form, mode: int = 64, prefixes: bytes = b"
         found = decode(data[:15], mode)
     except DecodeError:
         return None
-    operands = found.form.operands
-    if (
-        found.name not in INTEGER
-        or any(each.where.value not in _GENERAL or each.name in _SEGMENTS or each.size == "p" for each in operands)
-        or semantics(found) is None
-        or (found.form is not form and found.form.opcode != form.opcode)
-    ):
+    if found.form is not form and found.form.opcode != form.opcode:
         return None
     if found.is_memory and found.address_size != 2 and found.rm == 4:
         place += 1
-    return _Encoded(found, data[: found.length], place)
+    return Encoded(found, data[: found.length], place)
+
+
+def _encode(rng: random.Random, form: Form, mode: int = 64, prefixes: bytes = b"") -> Encoded | None:
+    """Return one that these cases are about."""
+    made = encode(rng, form, mode, prefixes)
+    if made is None:
+        return None
+    operands = made.found.form.operands
+    if (
+        made.found.name not in INTEGER
+        or any(each.where.value not in _GENERAL or each.name in _SEGMENTS or each.size == "p" for each in operands)
+        or semantics(made.found) is None
+    ):
+        return None
+    return made
 
 
 def case(rng: random.Random, form: Form, data: int) -> Case | None:
@@ -206,7 +215,7 @@ def case_in(rng: random.Random, form: Form, world: World) -> Case | None:
         code = code[:-3] + struct.pack("<HB", rng.randrange(64), code[-1])
     memory = found.is_memory and found.name not in ("LEA", "NOP")
     if memory or any(operand.where is Where.OFFSET for operand in found.form.operands):
-        placed = _place(rng, made, world, registers)
+        placed = place(rng, made, world, registers)
         if placed is None:
             return None
         code = placed
@@ -214,15 +223,26 @@ def case_in(rng: random.Random, form: Form, world: World) -> Case | None:
     return Case(after, code, registers, rng.getrandbits(12) & state.ARITHMETIC | state.ALWAYS)
 
 
-def _place(rng: random.Random, made: _Encoded, world: World, registers: list[int]) -> bytes | None:
-    """Make a register or the displacement such that the operand is in the data; return the code, None if it cannot."""
+def place(rng: random.Random, made: Encoded, world: World, registers: list[int], *, alignment: int = 1) -> bytes | None:
+    """Make a register or the displacement such that the operand is in the data.
+
+    Args:
+        rng: Where it is.
+        made: The instruction.
+        world: The world; the next instruction begins at CODE + 4096 there.
+        registers: The general registers, which are changed.
+        alignment: What its address is divided by.
+
+    Returns:
+        The code; None if it cannot be done.
+    """
     found, bits = made.found, made.found.address_size * 8
     mask = (1 << bits) - 1
     segment = found.effective_segment if found.is_memory else _DS if found.segment is None else found.segment
     base = world.bases[segment] if world.mode != 64 or segment >= _FS else 0
     # At the middle is the end of a page.
     distance = rng.randrange(-3000, 3000) if rng.random() < 0.7 else rng.randrange(-16, 2)
-    where = world.data + DATA // 2 + distance - base
+    where = (world.data + DATA // 2 + distance & -alignment) - base
     if world.mode != 64:
         where &= 0xFFFFFFFF
     if where & mask != where & (1 << 64) - 1 or (bits == 16 and where > 0xFFE0):

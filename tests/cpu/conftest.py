@@ -17,6 +17,8 @@ from blockkit.cpu.isa.disassembly import instruction_text
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from blockkit.cpu.jit.hot import HotBlocks
+
 SEED = os.environ.get("BLOCKKIT_SEED", "")
 
 
@@ -30,6 +32,27 @@ class Mixed(random.Random):
 @pytest.fixture(autouse=bool(SEED))
 def other_cases(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(random, "Random", Mixed)
+
+
+@pytest.fixture
+def eager(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Every block that a slice begins with becomes code at once; the list gets the number of records of each."""
+    hot = pytest.importorskip("blockkit.cpu.jit.hot")
+
+    made: list[int] = []
+    copy = hot.HotBlocks._lay_out
+
+    def noting(self: HotBlocks, pieces: list[Any], first: int, last: int) -> int | None:
+        found = copy(self, pieces, first, last)
+        if found is None:
+            made.append(sum(piece.is_hot for piece in pieces))
+        return found
+
+    monkeypatch.setattr(hot, "_ENOUGH", 1)
+    monkeypatch.setattr(hot, "_SHORTEST", 9)
+    monkeypatch.setattr(hot, "_LONGEST", 100)
+    monkeypatch.setattr(hot.HotBlocks, "_lay_out", noting)
+    return made
 
 
 def _instructions(value: object) -> Iterator[Instruction]:

@@ -35,27 +35,6 @@ _KEPT = {state.RSP, state.RSI, state.RDI, 9, 15}
 _CODE, _DATA, _PAGES = 0x20000, 0x40000, 0x100
 
 
-@pytest.fixture
-def eager(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Every block that a slice begins with becomes code at once; the list gets the number of records of each."""
-    from blockkit.cpu.jit import hot
-
-    made: list[int] = []
-    copy = hot.HotBlocks._lay_out
-
-    def noting(self: hot.HotBlocks, pieces: list[hot._Piece], first: int, last: int) -> int | None:
-        found = copy(self, pieces, first, last)
-        if found is None:
-            made.append(sum(piece.is_hot for piece in pieces))
-        return found
-
-    monkeypatch.setattr(hot, "_ENOUGH", 1)
-    monkeypatch.setattr(hot, "_SHORTEST", 9)
-    monkeypatch.setattr(hot, "_LONGEST", 100)
-    monkeypatch.setattr(hot.HotBlocks, "_lay_out", noting)
-    return made
-
-
 def _body(rng: random.Random) -> bytes:
     """Return random instructions that stencils exist for, whose memory is near RSI and RDI."""
     from blockkit.cpu.jit.stencils import HOT

@@ -45,7 +45,7 @@ def _number(chance: random.Random) -> tuple[int, int]:
     return sign | 0x3FFF + chance.randrange(-70, 70), mantissa
 
 
-def _operand(chance: random.Random) -> bytes:
+def an_operand(chance: random.Random) -> bytes:
     """Return an operand in memory: floats, integers, digits."""
     kind = chance.randrange(5)
     if kind == 0:
@@ -73,7 +73,7 @@ def a_stack(chance: random.Random) -> Stack:
         numbers[1] = ((word, mantissa), (word ^ 0x8000, mantissa), (word, mantissa ^ 1))[alike]
     status = top << 11 | chance.getrandbits(3) << 8 | chance.getrandbits(1) << 14
     flags = 2 | chance.getrandbits(12) & state.ARITHMETIC
-    return Stack(control, status, empty, tuple(numbers), _operand(chance), flags)
+    return Stack(control, status, empty, tuple(numbers), an_operand(chance), flags)
 
 
 class Ours:

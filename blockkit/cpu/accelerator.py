@@ -24,7 +24,7 @@ class Region(NamedTuple):
     Attributes:
         address: The first.
         memory: The bytes, shared with whoever else looks at them: a writable buffer, from ``mmap`` for instance.
-        writable: False for ROM, whose writes are dropped.
+        writable: False for ROM, whose writes are :meth:`GuestBus.mmio_write`'s.
     """
 
     address: int
@@ -44,7 +44,7 @@ class GuestBus(Protocol):
         ...
 
     def mmio_write(self, address: int, size: int, value: int) -> None:
-        """Write them."""
+        """Write them; also where ROM is."""
         ...
 
     def port_read(self, port: int, size: int) -> int:

@@ -21,7 +21,7 @@ from blockkit.emul.machine import Bus, End, Machine
 from blockkit.emul.memory import GuestMemory
 from blockkit.emul.pci.assign import assign
 from blockkit.emul.pci.bus import PciBus
-from blockkit.emul.pci.host import HostBridge
+from blockkit.emul.pci.host import SHADOW, SHADOW_SIZE, HostBridge
 from blockkit.emul.pci.isa import IsaBridge, Port92, ResetControl
 from blockkit.emul.pci.power import BASE, PowerManagement
 from blockkit.emul.pic import PicPair
@@ -97,6 +97,7 @@ class Pc(Machine):
         self.local_apic = LocalApic(clock, self.cpu.set_interrupt_line, self.pic.acknowledge, self._end_interrupt)
         self.io_apic = IoApic(self.local_apic)
         bus.acknowledge = self.local_apic.acknowledge
+        bus.memory.map(SHADOW, SHADOW_SIZE, Ports(write=self.host.write_shadow))
         bus.memory.map(lapic.BASE, lapic.SIZE, self.local_apic)
         bus.memory.map(ioapic.BASE, ioapic.SIZE, self.io_apic)
         self.isa = IsaBridge([self._both(number) for number in range(16)])

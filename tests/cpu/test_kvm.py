@@ -327,12 +327,13 @@ def test_an_access_from_memory_into_a_device_is_split(machine: Callable[..., Mac
 
 
 @needs_kvm
-def test_rom_is_read_and_what_is_written_to_it_is_dropped(machine: Callable[..., Machine]) -> None:
+def test_rom_is_read_and_what_is_written_to_it_is_told(machine: Callable[..., Machine]) -> None:
     # MOV AX, 8000; MOV DS, AX; MOV WORD [0], 1234; MOV BX, [0]; HLT
     one = machine("b80080 8ed8 c70600003412 8b1e0000 f4")
     one.board.rom[:2] = b"\xad\xde"
     assert one.cpu.run(LONG) is Stop.HALTED
-    assert (one.slot(state.RBX), one.board.rom[:2], one.board.log) == (0xDEAD, b"\xad\xde", [])
+    assert (one.slot(state.RBX), one.board.rom[:2]) == (0xDEAD, b"\xad\xde")
+    assert one.board.log == [("write", ROM, 2, 0x1234)]
 
 
 @needs_kvm
@@ -340,7 +341,8 @@ def test_memory_comes_and_goes(machine: Callable[..., Machine]) -> None:
     # MOV AX, 8000; MOV DS, AX; MOV BYTE [0], 77; MOV BL, [0]; HLT; JMP to the second
     one = machine("b80080 8ed8 c606000077 8a1e0000 f4 ebf4")
     one.cpu.run(LONG)
-    assert (one.slot(state.RBX), one.board.log) == (0, [])
+    assert (one.slot(state.RBX), one.board.log) == (0, [("write", ROM, 1, 0x77)])
+    one.board.log.clear()
     one.board.regions = [one.board.regions[0], Region(ROM, one.board.regions[1].memory)]
     one.cpu.memory_map_changed()
     one.change({state.RIP: CODE + 5, state.HALT: 0})

@@ -192,6 +192,8 @@ def store_as(address: int, size: int, value: int, rights: int) -> None:
         return
     marks = S[FOUND_MARKS]
     if marks == 0:
+        S[ATTENTION] = 1
+        callback(S[MMIO_WRITE], physical, size, value)
         return
     if host_read(marks + MARKS, 8):
         if is_code(marks, physical, size):

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from mmap import mmap
 
     from blockkit.cpu.accelerator import GuestBus
-    from blockkit.cpu.kvm.memory import Memory
 
 _OUT: Final = 1
 #: The data of a port lies somewhere in the page, that of MMIO after the address.
@@ -35,11 +34,9 @@ def do_ports(page: mmap, bus: GuestBus) -> None:
         page[at : at + size] = _bytes(bus.port_read(port, size), size)
 
 
-def do_mmio(page: mmap, bus: GuestBus, memory: Memory) -> None:
-    """Do an EXIT_MMIO; a write to ROM is dropped."""
+def do_mmio(page: mmap, bus: GuestBus) -> None:
+    """Do an EXIT_MMIO."""
     address, data, length, write = unpack_from(kvm.MMIO_FORMAT, page, kvm.RUN_EXIT)
-    if write and memory.is_rom(address):
-        return
     for offset, size in _parts(address, length):
         if write:
             bus.mmio_write(address + offset, size, int.from_bytes(data[offset : offset + size], "little"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from ctypes import addressof, c_char
 from dataclasses import dataclass
 from mmap import PAGESIZE
@@ -50,7 +49,6 @@ class Memory:
     def __init__(self, vm: int, most: int) -> None:
         self._vm, self._most = vm, most
         self._slots: dict[int, _Slot] = {}
-        self._rom: list[tuple[int, int]] = []
 
     def update(self, regions: Sequence[Region]) -> None:
         """Make the kernel know ``regions`` and nothing else; those that stay the same are left alone.
@@ -72,14 +70,6 @@ class Memory:
                 slot.number = next(free)
                 self._tell(slot, slot.size)
                 self._slots[slot.address] = slot
-        self._rom = sorted(
-            (slot.address, slot.address + slot.size) for slot in self._slots.values() if not slot.writable
-        )
-
-    def is_rom(self, address: int) -> bool:
-        """Whether a write to this address is to be dropped."""
-        at = bisect_right(self._rom, (address, 1 << 64)) - 1
-        return at >= 0 and address < self._rom[at][1]
 
     def log_writes(self, address: int, on: bool) -> None:
         """Begin or end to note which pages the guest writes, in the region that begins at ``address``."""

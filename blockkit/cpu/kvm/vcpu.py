@@ -236,7 +236,7 @@ class KvmVcpu:
                 if reason == kvm.EXIT_IO:
                     exits.do_ports(self._page, self.bus)
                 else:
-                    exits.do_mmio(self._page, self.bus, self._vm.memory)
+                    exits.do_mmio(self._page, self.bus)
             except BaseException:
                 self._busy = False
                 exits.give_up(self._page, reason)

@@ -202,9 +202,9 @@ class Memory:
                 return
             physical = self.walk(address, WRITE, rights)
             found = self._touch(physical, size)
-            if found is None:
+            if found is None or not found[1]:
                 self._mmio_write(physical, size, value)
-            elif found[1]:
+            else:
                 at = address % PAGE
                 found[0][at : at + size] = value.to_bytes(size, "little")
                 if not self._marks(physical >> 12):
@@ -217,12 +217,12 @@ class Memory:
         return address & (1 << (64 if self.slots[state.MODE] & state.MODE_64 else 32)) - 1
 
     def _touch(self, physical: int, size: int) -> tuple[memoryview, bool] | None:
-        """Prepare for a write: of code and MMIO only by an instruction that runs alone."""
+        """Prepare for a write: of code, MMIO and ROM only by an instruction that runs alone."""
         found = self.page(physical >> 12)
-        if found is None:
+        if found is None or not found[1]:
             if not self.alone:
                 raise Redo
-        elif found[1] and self._marks(physical >> 12) & _granules(physical, size):
+        elif self._marks(physical >> 12) & _granules(physical, size):
             if not self.alone:
                 raise Redo
             self.forget(physical >> 12)

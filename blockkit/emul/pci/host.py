@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 #: PAM0 to PAM6: two fields each, but of PAM0 the lower one.
 _PAM, _PAM_COUNT = 0x59, 7
 _READ, _WRITE = 1, 2
-_SHADOW, _TOP = 0xC0000, 0x100000
+#: Where ROM and RAM are one behind the other.
+SHADOW, SHADOW_SIZE = 0xC0000, 0x40000
+_TOP: Final = 0x100000
 _SMALL, _LARGE = 0x4000, 0x10000
 _VGA: Final = 0xA0000
 _HIGH: Final = 1 << 32
@@ -50,7 +52,7 @@ class HostBridge(PciFunction):
     ) -> None:
         super().__init__(vendor=0x8086, device=0x1237, class_code=0x060000, revision=2)
         self._memory, self._changed = memory, changed
-        self._below = _SHADOW if screen else _VGA
+        self._below = SHADOW if screen else _VGA
         self._rom = memoryview(b"")
         if rom:
             self._rom = new_memory(len(rom))
@@ -62,7 +64,7 @@ class HostBridge(PciFunction):
     def areas(self) -> list[tuple[int, int, int]]:
         """Return the areas that have attributes: address, size, and whether RAM is read (1) and written (2)."""
         found = []
-        at = _SHADOW
+        at = SHADOW
         for offset in range(_PAM + 1, _PAM + _PAM_COUNT):
             value = self.config[offset]
             for field in (value & 3, value >> 4 & 3):
@@ -78,12 +80,19 @@ class HostBridge(PciFunction):
             if attributes & _READ:
                 pieces.append(_Piece(address, ram, address, size, bool(attributes & _WRITE)))
             elif len(rom) >= _TOP - address:
-                # Writes are dropped, also where the chip would let them through to RAM.
                 pieces.append(_Piece(address, rom, len(rom) - (_TOP - address), size, False))
         pieces.append(_Piece(_TOP, ram, _TOP, memory.low - _TOP, True))
         pieces.append(_Piece(_HIGH - len(rom), rom, 0, len(rom), False))
         pieces.append(_Piece(_HIGH, ram, memory.low, memory.size - memory.low, True))
         return [piece.region() for piece in _joined(pieces) if piece.size]
+
+    def write_shadow(self, offset: int, size: int, value: int) -> None:
+        """Write where ROM is read: to the RAM behind it, where attributes say so."""
+        for at in range(SHADOW + offset, SHADOW + offset + size):
+            area = next(each for each in self.areas() if each[0] <= at < each[0] + each[1])
+            if area[2] & _WRITE:
+                self._memory.write(at, bytes((value & 0xFF,)))
+            value >>= 8
 
     def open_shadow(self) -> None:
         """Make all of it RAM, as firmware does that has copied itself."""

@@ -6,7 +6,7 @@ import enum
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 
 class Stop(enum.Enum):
@@ -73,6 +73,8 @@ class Vcpu(Protocol):
     """
 
     port_time: int
+    #: Called with CR8 when the guest has changed it: interrupts of that class and below are to wait.
+    task_priority_changed: Callable[[int], None]
 
     def run(self, budget: int) -> Stop:
         """Execute up to ``budget`` units of virtual time: instructions, or nanoseconds where they are not counted.
@@ -92,6 +94,10 @@ class Vcpu(Protocol):
 
     def set_interrupt_line(self, level: bool) -> None:
         """Raise or lower INTR."""
+        ...
+
+    def set_task_priority(self, value: int) -> None:
+        """Set CR8, which is what a local APIC calls the task priority, without a word about it."""
         ...
 
     def inject_nmi(self) -> None:

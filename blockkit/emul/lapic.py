@@ -68,6 +68,8 @@ class LocalApic(RegisterBank):
         ended: Callable[[int], None],
     ) -> None:
         self._clock, self._output, self._external, self._ended = clock, output, external, ended
+        #: Called with the class of the task priority when it is written here: the processor has it as CR8.
+        self.priority_written: Callable[[int], None] = lambda _: None
         self._alarm: Timer | None = None
         self._external_level = False
         super().__init__()
@@ -148,6 +150,12 @@ class LocalApic(RegisterBank):
 
     @task.on_write
     def _task(self, value: int) -> None:
+        self.priority_written(value >> 4 & 15)
+        self._update()
+
+    def set_task_priority(self, value: int) -> None:
+        """Take the task priority's class from the processor (11.8.6): the lower half of the register is zero then."""
+        self.task = value << 4
         self._update()
 
     @end.on_write

@@ -95,6 +95,8 @@ class Pc(Machine):
         # Interrupts, time, and what came with the AT.
         self.pic = PicPair(self._set_external)
         self.local_apic = LocalApic(clock, self.cpu.set_interrupt_line, self.pic.acknowledge, self._end_interrupt)
+        self.local_apic.priority_written = self.cpu.set_task_priority
+        self.cpu.task_priority_changed = self.local_apic.set_task_priority
         self.io_apic = IoApic(self.local_apic)
         bus.acknowledge = self.local_apic.acknowledge
         bus.memory.map(SHADOW, SHADOW_SIZE, Ports(write=self.host.write_shadow))

@@ -862,6 +862,19 @@ def long_mode(board: Board, privilege: int) -> dict[int, int]:
 
 
 @needs_kvm
+def test_a_change_of_cr8_is_told(machine: Callable[..., Machine]) -> None:
+    # MOV CR8, RAX; MOV CR8, RBX; MOV RCX, CR8; HLT
+    one = machine("440f22c0 440f22c3 440f20c1 f4")
+    one.change(long_mode(one.board, 0) | {state.RAX: 9, state.RBX: 2})
+    told: list[int] = []
+    one.cpu.task_priority_changed = told.append
+    assert one.cpu.run(LONG) is Stop.HALTED
+    # The kernel tells of the first one only if it looks at it: lowering is what lets interrupts in.
+    assert told[-1] == 2
+    assert one.slot(state.RCX) == one.slot(state.CR8) == 2
+
+
+@needs_kvm
 def test_long_mode_runs_from_a_state(machine: Callable[..., Machine]) -> None:
     # MOV RAX, 1122334455667788; MOV R9, RAX; ADD R9, R9; MOV [3000], R9; PUSH R9; HLT
     one = machine("48b88877665544332211 4989c1 4d01c9 4c890c2500300000 4151 f4")

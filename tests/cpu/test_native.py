@@ -16,7 +16,10 @@ from tests.cpu.machine import CODE_16, CODE_32, TABLES, Board, long_mode, protec
 from tests.cpu.programs import MODES, UNTOLD, run_both
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from blockkit.cpu.jit import JitAccelerator
+    from tests.cpu.machine import Bus
 
 pytestmark = [pytest.mark.guest, pytest.mark.skipif(find_spec("llvmlite") is None, reason="needs llvmlite")]
 
@@ -25,6 +28,7 @@ SEEDS = range(8)
 
 @cache
 def native() -> JitAccelerator:
+
     from blockkit.cpu.jit import JitAccelerator
 
     return JitAccelerator(lambda text: None)
@@ -173,3 +177,21 @@ def test_a_page_is_accessed_when_an_instruction_gets_there() -> None:
         run(boards, budget)
         (entry,) = struct.unpack("<Q", boards[0].read(TABLES + 0x3000 + ((_CODE >> 12) + 1) * 8, 8))
         assert bool(entry & 1 << 5) == accessed
+
+
+@pytest.mark.parametrize("make", [PortableVcpu, lambda bus: native().create_vcpu(bus)], ids=["portable", "native"])
+def test_a_change_of_cr8_is_told_behind_its_instruction(make: Callable[[Bus], PortableVcpu]) -> None:
+    board = Board(make)
+    slots = long_mode(board.tables({number << 12: number << 12 for number in range(0x100)}))
+    slots[state.RIP], slots[state.RAX], slots[state.RBX] = 0x20000, 5, 7
+    # mov rax, cr8; the same again; mov rbx, cr8; nop; mov cr8, rcx; jmp .
+    board.write(0x20000, bytes.fromhex("440f22c0 440f22c0 440f22c3 90 440f20c1 ebfe"))
+    board.cpu.set_state(slots)
+    told: list[tuple[int, int]] = []
+    board.cpu.task_priority_changed = lambda value: told.append((value, board.cpu.executed))
+    board.cpu.run(1000)
+    assert told == [(5, 1), (7, 3)]
+    board.cpu.set_task_priority(3)
+    board.cpu.run(1000)
+    assert told == [(5, 1), (7, 3)]
+    assert board.cpu.get_state()[state.CR8] == 3

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from blockkit.cpu import state
+from blockkit.cpu.portable import PythonAccelerator
 from blockkit.emul.clock import Clock
 from blockkit.emul.fw_cfg import FirmwareConfig
 from blockkit.emul.i8042 import KeyboardController
@@ -14,6 +16,7 @@ from blockkit.emul.lapic import LocalApic
 from blockkit.emul.lines import Line
 from blockkit.emul.machine import Bus
 from blockkit.emul.memory import GuestError, GuestMemory
+from blockkit.emul.pc import Pc
 from blockkit.emul.pci.host import HostBridge
 from blockkit.emul.pci.isa import IsaBridge, ResetControl
 from blockkit.emul.pci.power import PowerManagement
@@ -298,3 +301,19 @@ def test_files_are_read_by_dma() -> None:
     memory.write(0x1000, (2).to_bytes(4, "big") + (16).to_bytes(4, "big") + (1 << 40).to_bytes(8, "big"))
     config.write(4, 4, 0)
     config.write(8, 4, int.from_bytes((0x1000).to_bytes(4, "big"), "little"))
+
+
+def test_the_task_priority_is_cr8() -> None:
+    pc = Pc(PythonAccelerator(), 2 << 20, lambda _: None)
+    apic, cpu = pc.local_apic, pc.cpu
+    apic.write(0xF0, 4, 0x1FF)
+    apic.write(0x80, 4, 0x57)
+    assert cpu.get_state()[state.CR8] == 5
+    assert apic.read(0x80, 4) == 0x57
+    apic.message(0xFEE00000, 0x61)
+    cpu.task_priority_changed(6)
+    assert (apic.read(0x80, 4), apic.read(0xA0, 4)) == (0x60, 0x60)
+    # What is pending is of the same class: it waits.
+    assert apic.acknowledge() == 0xFF
+    cpu.task_priority_changed(5)
+    assert apic.acknowledge() == 0x61

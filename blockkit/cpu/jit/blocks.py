@@ -60,6 +60,7 @@ from blockkit.cpu.jit.layout import (
     TLB,
     TLB_ENTRIES,
     TLB_POINTER,
+    TOLD_PRIORITY,
 )
 from blockkit.cpu.jit.memory import (
     beyond,
@@ -73,6 +74,7 @@ from blockkit.cpu.jit.translate import decode_record, handler_address, translate
 from blockkit.cpu.state import (
     ATTENTION,
     CPL,
+    CR8,
     CS,
     EXECUTED,
     HALT,
@@ -303,7 +305,7 @@ def look_around() -> int:
     mend()
     if S[STALE]:
         forget_contexts()
-    if S[HALT] or S[STOP] or S[MODE] & (MODE_TRAP | MODE_BREAK):
+    if S[HALT] or S[STOP] or S[MODE] & (MODE_TRAP | MODE_BREAK) or S[CR8] != S[TOLD_PRIORITY]:
         return 1
     if S[SHADOW]:
         if S[PENDING]:

@@ -51,6 +51,8 @@ STOP: Final = NATIVE + 298
 ABSENT_PORTS: Final = NATIVE + 299
 #: What an access to a port takes beside its instruction, and what such accesses took since it was taken off the budget.
 PORT_TIME, WAITED = NATIVE + 300, NATIVE + 301
+#: The CR8 that Python knows.
+TOLD_PRIORITY: Final = NATIVE + 302
 #: Address of the state.
 STATE: Final = NATIVE + 29
 #: Room for the bytes of an instruction on two pages, and for a record that nobody runs.

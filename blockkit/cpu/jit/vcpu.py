@@ -213,6 +213,7 @@ class JitVcpu(PortableVcpu):
         slots[layout.LEFT], slots[layout.LIMIT] = left, slots[state.EXECUTED] + left
         slots[layout.SHORT] = short
         slots[layout.PORT_TIME] = self.port_time
+        slots[layout.TOLD_PRIORITY] = self._told_priority
         slots[state.ATTENTION] = 0
         self._set_key(self._state)
         self._enter(self._state, 0)

@@ -55,6 +55,8 @@ class KvmVcpu:
 
     def __init__(self, bus: GuestBus, *, create_irqchip: bool = False, cpuid: Leaves | None = None) -> None:
         self.port_time = 0
+        self.task_priority_changed: Callable[[int], None] = lambda _: None
+        self._told_priority = 0
         self.bus = bus
         self._vcpu = -1
         self._alarm: Alarm | None = None
@@ -121,6 +123,10 @@ class KvmVcpu:
         self._line = level
         if not level:
             self._run.request_interrupt_window = 0
+
+    def set_task_priority(self, value: int) -> None:
+        """Set CR8."""
+        self._run.cr8 = self._told_priority = value
 
     def irq_line(self, line: int, level: bool) -> None:
         """Raise or lower an input of the kernel's interrupt controllers; from any thread."""
@@ -217,6 +223,9 @@ class KvmVcpu:
                     return stop
             error = self._enter()
             self._unfinished = False
+            if self._run.cr8 != self._told_priority and not self._vm.interrupt_controllers:
+                self._told_priority = self._run.cr8
+                self.task_priority_changed(self._told_priority)
             if not error:
                 self._answer()
             elif error != errno.EINTR:
@@ -249,7 +258,7 @@ class KvmVcpu:
             self._halt = state.HALTED
         elif reason == kvm.EXIT_SHUTDOWN:
             self._halt = state.SHUTDOWN
-        elif reason != kvm.EXIT_IRQ_WINDOW_OPEN:
+        elif reason not in (kvm.EXIT_IRQ_WINDOW_OPEN, kvm.EXIT_SET_TPR):
             raise self._error(reason)
 
     def _settle(self, *, quiet: bool = False) -> None:
@@ -307,7 +316,7 @@ class KvmVcpu:
             slots[state.EXECUTED] = self.executed
         self._processor.set(slots, clear=clear)
         # What the kernel takes from the page when it enters the guest, and what it says there of interrupts.
-        self._run.cr8 = slots[state.CR8]
+        self._run.cr8 = self._told_priority = slots[state.CR8]
         self._run.if_flag = bool(slots[state.SYSTEM_FLAGS] & state.IF)
         self._run.ready_for_interrupt_injection = 0
         self._halt = slots[state.HALT] & (state.HALTED | state.SHUTDOWN)

@@ -48,6 +48,9 @@ class PortableVcpu:
         self.memory = self._new_memory()
         self._interrupt = self._nmi = self._kicked = False
         self.port_time = 0
+        self.task_priority_changed: Callable[[int], None] = lambda _: None
+        #: The CR8 that everybody knows.
+        self._told_priority = 0
         #: What ports took since it was last added to EXECUTED.
         self._waited = 0
         #: What is known by RIP alone, for each way to come there; and everything, by physical address.
@@ -121,6 +124,10 @@ class PortableVcpu:
         """Raise or lower INTR."""
         self._interrupt = level
 
+    def set_task_priority(self, value: int) -> None:
+        """Set CR8."""
+        self.slots[state.CR8] = self._told_priority = value
+
     def inject_nmi(self) -> None:
         """Raise NMI once."""
         self._nmi = True
@@ -135,6 +142,7 @@ class PortableVcpu:
         reset(self.slots)
         self.slots[state.EXECUTED] = executed
         self._interrupt = self._nmi = False
+        self._told_priority = 0
         self._flush(1)
 
     def get_state(self) -> list[int]:
@@ -147,6 +155,7 @@ class PortableVcpu:
         """Set them."""
         for number, value in enumerate(slots):
             self.slots[number] = value
+        self._told_priority = self.slots[state.CR8]
         self._scope["update_mode"]()
         self._flush(1)
 
@@ -181,6 +190,9 @@ class PortableVcpu:
                 slots[state.SHADOW] = 0
                 self._run_alone()
                 continue
+            if slots[state.CR8] != self._told_priority:
+                self._told_priority = slots[state.CR8]
+                self.task_priority_changed(self._told_priority)
             if (self._interrupt or self._nmi) and self._take_interrupt():
                 continue
             if slots[state.HALT]:

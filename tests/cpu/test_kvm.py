@@ -960,7 +960,6 @@ def test_probing_is_quick_and_says_how_fast_it_is() -> None:
         before = time.thread_time_ns()
         found = probe()
         best = min(best, time.thread_time_ns() - before)
-    assert found.rate > 0
     assert found.usable == (found.rate >= WORTHWHILE)
     assert best < 20 * MILLISECOND
 

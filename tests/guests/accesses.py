@@ -15,7 +15,9 @@ from tests.guests.drivers.driver import out
 _AT, _ROM = 0x4000, 0xF0000
 _RECORD: Final = struct.Struct("<BBxxII")
 _LEFT: Final = 0x600
+#: Those that are told have odd numbers.
 _PORT_WRITE, _PORT_READ, _WRITE, _READ, _WAIT = range(5)
+_WAIT_FOR_WORD: Final = 6
 _ALL: Final = 0xFFFFFFFF
 _NAMES: Final = {1: ("al", "byte"), 2: ("ax", "word"), 4: ("eax", "dword")}
 
@@ -50,6 +52,10 @@ class Script:
     def wait(self, port: int, bits: int, value: int = 0) -> None:
         """Read a port until these bits of it have a value; if that is zero, four times for nothing before."""
         self._add(_WAIT, port, 1, bits | value << 8)
+
+    def wait_for_word(self, address: int, value: int) -> None:
+        """Read memory until its two bytes have a value."""
+        self._add(_WAIT_FOR_WORD, address, 2, value)
 
     def config_write(self, function: int, register: int, value: int, size: int = 4) -> None:
         """Write a register of a PCI function, which is a slot and a number as in 1.3, so 0Bh."""
@@ -107,6 +113,13 @@ def _program(count: int) -> str:
         mov edx, [esi + 4]
         mov eax, [esi + 8]
         {kinds}
+        cmp cl, {_WAIT_FOR_WORD}
+        jne no_word
+    word:
+        mov bx, [edx]
+        cmp bx, ax
+        jne word
+    no_word:
         cmp cl, {_WAIT}
         jne done
         mov ebx, eax

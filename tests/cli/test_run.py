@@ -337,3 +337,30 @@ def test_the_screen_is_drawn_when_it_changes(monkeypatch: pytest.MonkeyPatch, ca
     shown.close()
     assert capsys.readouterr().out == "\r\n"
     assert not session.pc.between
+
+
+def test_a_screen_in_the_terminal_has_a_keyboard(tmp_path: Path) -> None:
+    # Waits for keys, and writes each one twice on the screen.
+    code = "fa 31c0 8ed8 8ed0 bc007c fb b400 cd16 b40e cd10 cd10 ebf4"
+    disk = tmp_path / "disk"
+    disk.write_bytes(bytes.fromhex(code).ljust(510, b"\0") + b"\x55\xaa")
+    words = [sys.executable, "-m", "blockkit", "run", "-m", "2M", "--accel", "python", "--bios", "builtin"]
+    words += ["--vga", "text", "--serial", "none", "--drive", f"file={disk},format=raw"]
+
+    def start(_: Rom, *more: str, **streams: Any) -> subprocess.Popen[bytes]:
+        environment = os.environ | {"TERM": "xterm"}
+        return subprocess.Popen([*words, *more], stderr=subprocess.PIPE, env=environment, **streams)
+
+    person = Typist(start, Rom())
+    try:
+        person.read_until(b"\x1b[H")
+        person.type(b"aB")
+        person.read_until(b"aaBB")
+        person.type(b"\x1b[A!")
+        person.read_until(b"!!")
+        person.type(b"\x01x")
+        assert person.process.wait(20) == 0
+    finally:
+        person.process.kill()
+        person.process.communicate()
+    person.close()

@@ -74,3 +74,14 @@ def test_keys_are_those_of_an_american_keyboard(tmp_path: Path) -> None:
 def test_keys_are_those_of_seabios(locks: list[str], tmp_path: Path) -> None:
     ours, theirs = (keys(tmp_path / "disk", each, [*locks, *CHORDS]) for each in ("builtin", firmware_file("seabios")))
     assert {name: (ours[name], theirs[name]) for name in ours if ours[name] != theirs[name]} == {}
+
+
+def test_keys_that_are_pressed_before_are_not_lost(tmp_path: Path) -> None:
+    path = tmp_path / "disk"
+    path.write_bytes(CODE.ljust(510, b"\0") + b"\x55\xaa" + bytes(1 << 20))
+    with blockkit.Machine([{"file": str(path), "format": "raw"}], firmware="builtin", accelerator="python") as vm:
+        vm.press("a", "shift-b")
+        vm.run_until(0.01)
+        vm.press("c")
+        vm.run_until(0.02)
+        assert vm.serial_text == "a\x1eB\x30c\x2e"

@@ -42,6 +42,8 @@ _CONTROLLED: Final = {
     0x53: 0x93,
 }
 _DIVIDE: Final = 0x35
+#: Of the controller: a byte is there; and how many there are at most.
+_FULL, _MOST_WAITING = 0x01, 256
 _TIMES, _MINUS, _PLUS = 0x37, 0x4A, 0x4E
 
 
@@ -81,6 +83,11 @@ class Keyboard:
             board.output(0x64, 0xAE)  # the keyboard may send
             board.output(0x64, 0x60)  # the command byte: interrupts, and scan codes of set 1
             board.output(0x60, 0x61)
+            # Who has typed before does not have to do so again; and a line that is high already would not interrupt.
+            for _ in range(_MOST_WAITING):
+                if not board.input(0x64) & _FULL:
+                    break
+                self.press(board.input(0x60))
 
     # -- keys ----------------------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from blockkit.cpu.isa.forms import BASELINE, forms
 from tests.cpu.test_decode import MODES, prefixed
 from tests.cpu.theirs import FEATURES, HAVE, MNEMONICS
 
-_PLAIN: Final = iced.DecoderOptions.NO_MPFX_0FBC | iced.DecoderOptions.NO_MPFX_0FBD | iced.DecoderOptions.NO_WBNOINVD
+_PLAIN: Final = iced.DecoderOptions.NO_MPFX_0FBC | iced.DecoderOptions.NO_WBNOINVD
 #: Instructions of later processors are the NOPs that they were.
 _OLD: Final = _PLAIN | iced.DecoderOptions.FORCE_RESERVED_NOP
 _IMPLIED: Final = ("MONITOR", "MWAIT")

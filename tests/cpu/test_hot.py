@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import struct
 from importlib.util import find_spec
@@ -191,3 +192,15 @@ def test_a_block_that_is_cut_for_its_length_leaves_its_flags(eager: list[int]) -
     for budget in range(500, 600):
         agree(both, budget)
     assert max(eager) >= 30
+
+
+def test_processors_that_are_gone_make_room(eager: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        # They refer to themselves, so they are not gone before somebody looks for them.
+        for _ in range(40):
+            boards(_SUM, {state.RCX: 5000, state.RSI: _DATA}, (native().create_vcpu,))[0].cpu.run(400)
+    finally:
+        gc.enable()
+    assert len(eager) == 40

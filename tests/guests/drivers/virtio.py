@@ -100,7 +100,7 @@ REQUESTS: Final = f"""
         mov ebx, [{USED}]
         mov ax, [ebx + 2]
         cmp ax, [{_CHAINS}]
-        jne failed
+        jne look                            ; an interrupt may come twice for what was before
         mov eax, [{_CHAINS}]
         dec eax
         mov ecx, [{SIZE}]

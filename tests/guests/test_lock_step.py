@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import blockkit
-from tests.guests.debian import Debian, directory
+from tests.guests.debian import Debian, firmware_file
 from tests.guests.test_firmware import boot_disk
+from tests.guests.test_menus import grub_disk
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,9 +39,8 @@ def step_together(step: int, steps: int, **machine: Any) -> list[str]:
 def test_firmware_and_a_boot_sector(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.write_bytes(boot_disk().ljust(1 << 20, b"\0"))
-    firmware = directory() / "amd64/usr/share/seabios/bios-256k.bin"
     disks = [{"file": str(disk), "format": "raw", "if": "ide"}]
-    told = step_together(500_000, 14, disks=disks, firmware=str(firmware), memory="32M")
+    told = step_together(500_000, 14, disks=disks, firmware=firmware_file("seabios"), memory="32M")
     assert told[0] == told[1]
 
 
@@ -48,3 +48,15 @@ def test_linux_for_fifty_million_instructions() -> None:
     kernel = Debian("amd64").kernel()
     told = step_together(2_500_000, 20, kernel=kernel, append="console=ttyS0", memory="96M")
     assert told[0] == told[1]
+
+
+def test_memtest_for_twenty_million_instructions() -> None:
+    kernel = Debian("amd64").root / "boot/memtest86+x64.bin"
+    step_together(2_000_000, 10, kernel=kernel, memory="6M", vga="text")
+
+
+@pytest.mark.interop("grub-mkimage")
+@pytest.mark.parametrize("firmware", ["seabios", "builtin"])
+def test_grub_for_twenty_million_instructions(firmware: str, tmp_path: Path) -> None:
+    disks = [{"file": str(grub_disk(tmp_path)), "format": "raw", "if": "ide"}]
+    step_together(2_000_000, 10, disks=disks, firmware=firmware_file(firmware), memory="32M", vga="text")

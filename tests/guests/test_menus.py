@@ -38,7 +38,7 @@ label memory
 _BOOT = ("-b", "isolinux.bin", "-c", "boot.cat", "-no-emul-boot", "-boot-load-size", "4", "-boot-info-table")
 
 
-def _grub_disk(tmp_path: Path) -> Path:
+def grub_disk(tmp_path: Path) -> Path:
     """Make a disk with GRUB, its menu, and memtest86+ in its own memory."""
     grub = directory() / "amd64/usr/lib/grub/i386-pc"
     (tmp_path / "grub.cfg").write_text(_GRUB)
@@ -63,7 +63,7 @@ def _pass_memtest(vm: blockkit.Machine) -> None:
 @pytest.mark.parametrize("interface", INTERFACES)
 def test_grub_has_a_menu_from_which_memtest_is_started(interface: str, stack: Stack, tmp_path: Path) -> None:
     with (
-        stack.disk(_grub_disk(tmp_path), tmp_path) as disk,
+        stack.disk(grub_disk(tmp_path), tmp_path) as disk,
         blockkit.Machine(
             disks=[disk.drive(interface)],
             firmware=firmware_file("builtin" if interface == "ide" else "seabios"),

@@ -20,6 +20,7 @@ from blockkit.cpu.isa.forms import BASELINE, Form, forms
 from blockkit.cpu.isa.operands import Where
 from blockkit.cpu.portable.vcpu import PortableVcpu
 from blockkit.cpu.sem.table import semantics
+from tests.cpu.amount import TIMES
 from tests.cpu.descriptors import CODE, STACK
 from tests.cpu.machine import Board
 from tests.cpu.programs import UNTOLD, answer
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.guest, pytest.mark.skipif(find_spec("llvmlite") is None, reason="needs llvmlite")]
 
 #: Cases of each form in each system; more, up to MOST, until one raises no exception.
-CASES: Final = 2
-MOST: Final = 80
+CASES: Final = 2 * TIMES
+MOST: Final = 80 * TIMES
 #: How many instructions are executed at a time: one, as many as it takes to run blocks, and until they are hot.
 _WAYS: Final = ((1,), (40,), (100, 100, 100))
 

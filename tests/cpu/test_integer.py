@@ -14,6 +14,7 @@ from blockkit.cpu import state
 from blockkit.cpu.accelerator import Stop
 from blockkit.cpu.isa.decode import decode
 from blockkit.cpu.sem.table import ENDS
+from tests.cpu.amount import TIMES
 from tests.cpu.cases import Case, case, described, number, result_is_undefined, undefined
 from tests.cpu.host import MEMORY, Host, available
 from tests.cpu.machine import PAGE, LongBoard, Observed
@@ -22,7 +23,7 @@ FORMS = described()
 #: Not for the host: what uses the stack, goes elsewhere, or does nothing.
 ELSEWHERE = frozenset(("PUSH", "POP", "LEAVE", "ENTER", "STD", "NOP")) | {name for name in FORMS if name in ENDS}
 STACK = 0x8000
-CASES = 120
+CASES = 120 * TIMES
 
 
 @cache

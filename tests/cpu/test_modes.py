@@ -11,10 +11,11 @@ from blockkit.cpu import state
 from blockkit.cpu.isa.decode import RIP
 from blockkit.cpu.isa.operands import Where
 from blockkit.cpu.sem.table import ENDS
+from tests.cpu.amount import TIMES
 from tests.cpu.cases import DATA, Case, World, case_in, described, result_is_undefined, undefined
 from tests.cpu.worlds import WORLDS, both
 
-CASES: Final = 14
+CASES: Final = 14 * TIMES
 
 
 #: What Unicorn's processor does not have.

@@ -9,6 +9,7 @@ from typing import Final
 import pytest
 
 from blockkit.cpu import state
+from tests.cpu.amount import TIMES
 from tests.cpu.descriptors import (
     CODE,
     CODES,
@@ -25,7 +26,7 @@ from tests.cpu.descriptors import (
 from tests.cpu.levels import RANDOM, SEGMENTS, Case, OutsideError, ours, random_descriptor, random_selector, theirs
 from tests.cpu.machine import Observed, real_mode
 
-CASES: Final = 48
+CASES: Final = 48 * TIMES
 _POINTER: Final = 0x8800
 
 #: Code by name; a selector is in AX, on the stack, and after the offset that EBX points to.

@@ -12,6 +12,7 @@ from blockkit.cpu import state
 from blockkit.cpu.accelerator import Stop
 from blockkit.cpu.isa.decode import decode
 from blockkit.cpu.system.strings import SLICE
+from tests.cpu.amount import TIMES
 from tests.cpu.cases import DATA, Case
 from tests.cpu.host import MEMORY, Host, available
 from tests.cpu.machine import DATA_32, MMIO, PAGE, Board, LongBoard, Observed, long_mode, protected_mode, real_mode
@@ -20,7 +21,7 @@ from tests.cpu.worlds import WORLDS, both
 #: Opcodes of elements of a byte; the next one is that of wider ones.
 OPCODES: Final = {"MOVS": 0xA4, "CMPS": 0xA6, "STOS": 0xAA, "LODS": 0xAC, "SCAS": 0xAE}
 REPEATS: Final = (b"", b"\xf3", b"\xf2")
-CASES: Final = 25
+CASES: Final = 25 * TIMES
 CODE: Final = 0x1000
 
 

@@ -9,6 +9,7 @@ from typing import Final
 import pytest
 
 from blockkit.cpu import state
+from tests.cpu.amount import TIMES
 from tests.cpu.descriptors import (
     CODE,
     CODES,
@@ -32,7 +33,7 @@ from tests.cpu.descriptors import (
 from tests.cpu.levels import RANDOM, Case, OutsideError, ours, random_descriptor, theirs
 from tests.cpu.machine import Observed
 
-CASES: Final = 80
+CASES: Final = 80 * TIMES
 _POINTER: Final = 0x8800
 _FREE_LOCAL: Final = 4
 

@@ -13,12 +13,13 @@ from blockkit.cpu.isa.decode import DecodeError, Instruction, decode
 from blockkit.cpu.isa.forms import BASELINE, Form, forms
 from blockkit.cpu.isa.operands import Where
 from blockkit.cpu.sem.vector_table import VECTOR
+from tests.cpu.amount import TIMES
 from tests.cpu.host import MEMORY, Host, available
 from tests.cpu.machine import LongBoard
 
 pytestmark = pytest.mark.skipif(not available(), reason="needs an x86-64 processor")
 
-CASES: Final = 40
+CASES: Final = 40 * TIMES
 _UNALIGNED: Final = ("MOVUPS", "MOVUPD", "MOVDQU", "LDDQU")
 #: Those the SDM only bounds the error of.
 #: Sums of products, and the bits of their lanes.

@@ -92,7 +92,8 @@ def ours(guest: Path, program: Program, turns: int, accelerator: str) -> tuple[f
     """Run on our processor; return the CPU time in seconds and how many instructions it was."""
     from blockkit.cpu import state
     from blockkit.cpu.accelerator import Region
-    from blockkit.emul.machine import Bus, End, Machine, new_memory
+    from blockkit.emul.machine import Bus, End, Machine
+    from blockkit.emul.memory import new_memory
     from blockkit.emul.spaces import Ports
 
     if accelerator == "jit":

@@ -61,8 +61,8 @@ def _entry(rng: random.Random) -> bytes:
     what = rng.random()
     if what < 0.1:
         found = bytearray(random_descriptor(rng))
-        # Unicorn does not mark code as accessed.
-        found[5] |= 1 if found[5] & 0x18 == 0x18 else 0
+        # Unicorn does not mark code as accessed, nor the stack that a gate leads to.
+        found[5] |= 1 if found[5] & 0x10 else 0
         # Nor does it get along with tasks at random places.
         found[5] &= 0x7F if found[5] & 0x1F in (1, 5, 9) else 0xFF
         return bytes(found)
@@ -73,7 +73,7 @@ def _entry(rng: random.Random) -> bytes:
         return descriptor(kind | level | present | size, rng.choice((0, 0x12340)), rng.choice((0xFFFF, 0x7FFF)))
     if what < 0.75:
         size = rng.choice((0x0000, 0x4000, 0xC000))
-        return descriptor(rng.choice((0x12, 0x13, 0x10)) | level | present | size, 0, 0xFFFFF)
+        return descriptor(rng.choice((0x13, 0x13, 0x11)) | level | present | size, 0, 0xFFFFF)
     kind = rng.choice((4, 12, 12))
     level = rng.choice((level, 3 << 5))
     return gate(
@@ -148,6 +148,9 @@ def test_it_does_what_unicorn_does(name: str) -> None:
         except OutsideError:
             continue
         what = (case.code.hex(), case.level, cpu.fault, hex(cpu.slots[state.CPL]), found.vector, expected.vector)
+        if name.startswith("JMP") and (found.vector, expected.vector) == (state.NOT_PRESENT, state.PROTECTION):
+            # For code behind a gate that is not present, Unicorn raises the other one.
+            continue
         assert found.vector == expected.vector, what
         if name.startswith("CALL") and cpu.slots[state.SEGMENT_ATTRIBUTES + state.CS] & 12 == 12:
             # Through a gate to conforming code, Unicorn takes DPL for the level.

@@ -195,3 +195,16 @@ def test_a_change_of_cr8_is_told_behind_its_instruction(make: Callable[[Bus], Po
     board.cpu.run(1000)
     assert told == [(5, 1), (7, 3)]
     assert board.cpu.get_state()[state.CR8] == 3
+
+
+@pytest.mark.parametrize("make", [PortableVcpu, lambda bus: native().create_vcpu(bus)], ids=["portable", "native"])
+def test_a_change_of_cr8_is_told_before_the_processor_stops(make: Callable[[Bus], PortableVcpu]) -> None:
+    board = Board(make)
+    slots = long_mode(board.tables({number << 12: number << 12 for number in range(0x100)}))
+    slots[state.RIP], slots[state.RAX] = 0x20000, 5
+    board.write(0x20000, bytes.fromhex("440f22c0 ebfe"))  # mov cr8, rax; jmp .
+    board.cpu.set_state(slots)
+    told: list[int] = []
+    board.cpu.task_priority_changed = told.append
+    board.cpu.run(1)
+    assert told == [5]

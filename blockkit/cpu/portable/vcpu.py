@@ -181,6 +181,10 @@ class PortableVcpu:
             if self._waited:
                 slots[state.EXECUTED] += self._waited
                 self._waited = 0
+            # Before anybody else has a word: whoever saves the machine then saves what the local APIC knows.
+            if slots[state.CR8] != self._told_priority:
+                self._told_priority = slots[state.CR8]
+                self.task_priority_changed(self._told_priority)
             if slots[state.EXECUTED] >= end:
                 return Stop.BUDGET
             if self._kicked:
@@ -190,9 +194,6 @@ class PortableVcpu:
                 slots[state.SHADOW] = 0
                 self._run_alone()
                 continue
-            if slots[state.CR8] != self._told_priority:
-                self._told_priority = slots[state.CR8]
-                self.task_priority_changed(self._told_priority)
             if (self._interrupt or self._nmi) and self._take_interrupt():
                 continue
             if slots[state.HALT]:

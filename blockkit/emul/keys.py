@@ -57,6 +57,15 @@ _PLAIN: Final = {
     **{letter: letter for letter in "abcdefghijklmnopqrstuvwxyz0123456789"},
 }
 _SHIFTED: Final = dict(zip('!@#$%^&*()_+{}:"~|<>?', "1234567890-=[];'`\\,./", strict=True))
+#: What is typed with control, where there is no key of its own for it.
+_CONTROLS: Final = {
+    **{chr(ord(letter) & 0x1F): letter for letter in "abcdefghijklmnopqrstuvwxyz"},
+    "\0": "2",
+    "\x1c": "backslash",
+    "\x1d": "bracket_right",
+    "\x1e": "6",
+    "\x1f": "minus",
+}
 #: What terminals send for keys without a character.
 _SEQUENCES: Final = {
     "\x1b[A": "up",
@@ -116,8 +125,8 @@ def typed(text: str) -> bytes:
             found.append(chord(f"shift-{_PLAIN[letter.lower()]}"))
         elif letter in _SHIFTED:
             found.append(chord(f"shift-{_PLAIN[_SHIFTED[letter]]}"))
-        elif letter < " ":
-            found.append(chord(f"ctrl-{chr(ord(letter) + 0x60)}"))
+        elif letter in _CONTROLS:
+            found.append(chord(f"ctrl-{_CONTROLS[letter]}"))
         position += 1
     return b"".join(found)
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from blockkit.cpu import state
 from blockkit.emul.boot import layout, lz4, payload
 from blockkit.emul.boot.bzimage import read_bzimage
+from blockkit.emul.boot.elf import read_elf
 from blockkit.emul.boot.kernel import Entry, load, read_kernel
 from blockkit.emul.guest import Machine
 from blockkit.emul.session import Outcome
@@ -287,6 +288,12 @@ def test_who_decompresses_is_a_word_that_is_known(tmp_path: Path) -> None:
 
 def test_a_note_of_pvh_that_is_no_address_is_none() -> None:
     assert read_kernel(code_elf(b"\xf4", pvh_note(BASE, 5))).how is Entry.LINUX_32
+
+
+def test_notes_are_not_read_by_every_header_that_tells_of_them() -> None:
+    note = kernels.note(b"", 0, b"")
+    found = read_elf(elf(LOADED, Part(4, 0, note * 60_000), Part(4, 0, note * 60_000), pvh_note(BASE)))
+    assert len(found.notes) == (1 << 20) // len(note)
 
 
 def test_an_initrd_lies_above_the_kernel() -> None:

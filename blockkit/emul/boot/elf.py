@@ -18,6 +18,7 @@ _MACHINES: Final = {_32: 3, _64: 62}
 _EXECUTABLE, _SHARED = 2, 3
 _LOAD, _NOTE = 1, 4
 _MOST_HEADERS: Final = 0xFFFE
+#: Bytes of notes that are looked at.
 _MOST_NOTES: Final = 1 << 20
 #: From e_type to e_phnum, behind e_ident.
 _FILE_HEADER: Final = {_32: struct.Struct("<HHIIIIIHHH"), _64: struct.Struct("<HHIQQQIHHH")}
@@ -90,6 +91,7 @@ def read_elf(data: bytes) -> Elf:
     segments: list[Segment] = []
     notes: list[Note] = []
     view = memoryview(data)
+    notes_left = _MOST_NOTES
     for number in range(count):
         values = entry_of.unpack_from(data, table + number * size)
         if kind == _32:
@@ -102,7 +104,9 @@ def read_elf(data: bytes) -> Elf:
             raise EmulationError(f"kernel: segment {number} of {in_file} bytes at {offset:#x} ends behind the file")
         contents = view[offset : offset + in_file]
         if what == _NOTE:
-            notes += _notes(contents[:_MOST_NOTES], 8 if align == 8 else 4)
+            # Of all of them, since many headers may tell of the same ones.
+            notes += _notes(contents[:notes_left], 8 if align == 8 else 4)
+            notes_left -= min(in_file, notes_left)
         elif in_file > in_memory:
             raise EmulationError(f"kernel: segment {number} has {in_file} bytes, but {in_memory} in memory")
         else:

@@ -160,6 +160,8 @@ class Built:
     def reset(self) -> None:
         """Start again, as after the reset button."""
         executed = self.pc.cpu.executed
+        for drive in self.drives:
+            drive.disk.forget()
         self.pc.reset_devices()
         self.pc.cpu.reset()
         self.start()

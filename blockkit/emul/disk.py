@@ -100,7 +100,7 @@ class Disk:
 
     Attributes:
         pending: Requests that have not ended; those that failed are among them.
-        failures: Requests that failed and are done again by :meth:`resume`.
+        failures: Requests that failed, and are done again by :meth:`resume` or dropped by :meth:`forget`.
         observe: Called with each request before it is done.
         observe_end: Called with each request, and whether it went well, when the guest learns of its end.
     """
@@ -174,6 +174,13 @@ class Disk:
         failures, self.failures = self.failures, []
         for request in failures:
             self._begin(request)
+
+    def forget(self) -> None:
+        """Forget what failed and stopped the machine: whoever asked for it has been reset."""
+        failures, self.failures = self.failures, []
+        for request in failures:
+            self.pending -= 1
+            self.observe_end(request, False)
 
     def _takes(self, request: Request) -> int:
         latency = self._latency

@@ -125,6 +125,20 @@ def test_a_machine_that_stops_does_the_request_again() -> None:
     assert (ended, data, disk.failures) == ([True], b"y" * 512, [])
 
 
+def test_what_has_failed_is_not_done_again_after_a_reset() -> None:
+    time, ended, seen = Time(), list[bool](), list[bool]()
+    node = Broken(b"y" * 4096)
+    node.failures = 1
+    disk = Disk(node, time.clock, latency=LATENCY, on_error=OnError.STOP)
+    disk.observe_end = lambda _, well: seen.append(well)
+    data = read(disk, 0, 512, ended)
+    assert (disk.pending, len(disk.failures)) == (1, 1)
+    disk.forget()
+    disk.resume()
+    time.pass_to(10_000)
+    assert (ended, seen, disk.pending, disk.failures, data) == ([], [False], 0, [], b"?" * 512)
+
+
 def test_requests_are_seen_with_their_numbers() -> None:
     time, seen = Time(), list[tuple[int, Operation]]()
     node: Node = MemoryNode(4096)

@@ -221,6 +221,11 @@ def test_a_failed_request_stops_the_machine_and_is_told(tmp_path: Path) -> None:
         # It fails again, and the machine stays where it is.
         vm.cont()
         assert vm.session.run(wait=False) is Outcome.IO_ERROR
+        # A reset forgets the request; what the machine asks for afterwards fails, too, until the disk is whole.
+        vm.reset()
+        assert (disk.pending, disk.failures) == (0, [])
+        vm.cont()
+        assert vm.session.run(wait=False) is Outcome.IO_ERROR
         node.broken = False
         vm.cont()
         assert vm.wait() is Outcome.EXIT

@@ -89,6 +89,61 @@ def test_a_program_may_take_what_comes_after_the_last_disk(tmp_path: Path) -> No
         assert [each.operation for each in vm.requests] == ["read", "write", "read"]
 
 
+def test_keys_of_the_keypad_are_like_others_to_programs_that_know_84_keys(tmp_path: Path) -> None:
+    # AH=01h until there is a key, and 00h, then 11h and 10h, of INT 16h, for three keys each; answers go to port 402h.
+    tell = "ba0204 ee 88e0 ee"
+    code = "".join(
+        f"b4{look} cd16 74fa {tell} b4{take} cd16 {tell}" for look, take in [("01", "00")] * 3 + [("11", "10")] * 3
+    )
+    with machine(tmp_path, code, vga="text") as vm:
+        vm.run_until(0.00001)
+        for _ in range(2):
+            vm.press("kp_enter", "ctrl-kp_enter", "kp_divide")
+        assert vm.wait() is Outcome.EXIT
+        old, new = bytes.fromhex("0d1c 0a1c 2f35"), bytes.fromhex("0de0 0ae0 2fe0")
+        twice = b"".join(keys[at : at + 2] * 2 for keys in (old, new) for at in range(0, 6, 2))
+        assert bytes(vm.session.pc.debug_log) == twice
+
+
+def ask(vm: blockkit.Machine, vector: int, *, again: bool = False, **registers: int) -> int:
+    """Ask for a service as a program does that makes up the frame itself; return what the stub would do."""
+    pc, frame = vm.session.pc, bytearray(SIZE)
+    for name, value in registers.items():
+        at = {"bx": 20, "dx": 24, "cx": 28, "ax": 32}[name]
+        frame[at : at + 2] = value.to_bytes(2, "little")
+    frame[36:38] = bytes((vector, again))
+    pc.memory.write(0x10000, bytes(frame))
+    pc.bus.port_write(rom.PORT, 2, 0x1000)
+    pc.bus.port_write(rom.PORT + 2, 2, 0)
+    return pc.bus.port_read(rom.PORT, 1)
+
+
+def test_who_says_that_a_start_was_begun_is_not_believed() -> None:
+    with blockkit.Machine(firmware="builtin", memory="2M", accelerator="python", vga="text") as vm:
+        vm.run_until(0.001)
+        assert ask(vm, 0x19, again=True) == 0
+        # It goes on with INT 18h.
+        assert vm.session.pc.memory.read(0x10000 + 38, 4) == vm.session.pc.memory.read(0x18 * 4, 4)
+
+
+@pytest.mark.parametrize(("left", "right"), [(0, 79), (0, 78), (1, 79), (40, 40)])
+@pytest.mark.parametrize(
+    ("function", "lines", "after"),
+    [(6, 1, "0234 5"), (6, 3, "04   5"), (7, 1, "0 1235"), (7, 4, "0    5"), (6, 0, "0    5"), (7, 200, "0    5")],
+)
+def test_windows_are_scrolled(function: int, lines: int, after: str, left: int, right: int) -> None:
+    with blockkit.Machine(firmware="builtin", memory="2M", accelerator="python", vga="text") as vm:
+        vm.run_until(0.001)
+        memory = vm.session.pc.memory
+        before = [bytes((ord("0") + row, 7)) * 80 for row in range(6)]
+        memory.write(0xB8000, b"".join(before))
+        ask(vm, 0x10, ax=function << 8 | lines, bx=0x1F00, cx=0x0100 | left, dx=0x0400 | right)
+        for row, digit in enumerate(after):
+            cell = bytes((ord(digit), 0x1F if digit == " " else 7))
+            line = before[row][: 2 * left] + cell * (right - left + 1) + before[row][2 * right + 2 :]
+            assert memory.read(0xB8000 + 160 * row, 160) == line
+
+
 def test_it_is_saved_with_the_machine(tmp_path: Path) -> None:
     code = "b400 cd16 ba0204 ee"
     with machine(tmp_path, code) as vm:

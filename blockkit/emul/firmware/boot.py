@@ -47,6 +47,9 @@ class Boot:
         if not frame.again:
             self.reset()
             self._read_first(frame)
+        elif self.tried >= len(self._order):
+            # Nothing was begun: a program has made up the frame.
+            self._give_up(frame)
         elif self._disks.is_busy:
             frame.ask_again(halted=False)
         elif self._disks.result != DONE:

@@ -45,6 +45,8 @@ _DIVIDE: Final = 0x35
 #: Of the controller: a byte is there; and how many there are at most.
 _FULL, _MOST_WAITING = 0x01, 256
 _TIMES, _MINUS, _PLUS = 0x37, 0x4A, 0x4E
+#: What keys of the keypad are to programs that know of 84 keys: what the same keys elsewhere are.
+_OLD: Final = {0xE00D: 0x1C0D, 0xE00A: 0x1C0A, 0xE02F: 0x352F}
 
 
 def _table(rows: dict[int, str]) -> dict[int, int]:
@@ -198,8 +200,8 @@ class Keyboard:
                 frame.set_zero(True)
             return
         word = self._board.peek(_BDA + head, 2)
-        if word & 0xFF == 0xE0 and word >> 8 and not enhanced:
-            word &= 0xFF00
+        if not enhanced:
+            word = _OLD.get(word, word & 0xFF00 if word & 0xFF == 0xE0 and word >> 8 else word)
         frame.ax = word
         if takes:
             self._board.poke(at.KEY_HEAD, 2, self._after(head))

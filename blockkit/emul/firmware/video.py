@@ -258,11 +258,16 @@ class Video:
         if top > bottom or left > right:
             return
         height, width = bottom - top + 1, 2 * (right - left + 1)
-        empty = bytes((_SPACE, attribute)) * (right - left + 1)
-        old = [self._board.fetch(self._place(page, row, left), width) for row in range(top, bottom + 1)]
         gone = min(abs(lines), height) if lines else height
-        new = [*old[gone:], *[empty] * gone] if lines >= 0 else [*[empty] * gone, *old[: height - gone]]
-        for row, cells in enumerate(new, top):
-            self._board.store(self._place(page, row, left), cells)
+        empty = bytes((_SPACE, attribute)) * (right - left + 1) * gone
+        if width == 2 * self._columns:
+            # Whole lines are one piece.
+            pieces = [(self._place(page, top, left), height * width)]
+        else:
+            pieces = [(self._place(page, row, left), width) for row in range(top, bottom + 1)]
+        old = b"".join(self._board.fetch(*piece) for piece in pieces)
+        new = old[gone * width :] + empty if lines >= 0 else empty + old[: (height - gone) * width]
+        for number, (place, length) in enumerate(pieces):
+            self._board.store(place, new[number * length : (number + 1) * length])
         if not self._has_screen and gone == height and height == self._rows:
             self._send(f"{_ESCAPE}2J{_ESCAPE}H")

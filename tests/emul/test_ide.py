@@ -365,6 +365,19 @@ def test_resets() -> None:
     assert board.read(1) == 1
 
 
+def test_the_processor_learns_of_what_was_read_before_a_reset() -> None:
+    board, changed = Board(), set[tuple[int, int]]()
+    board.memory.changed = lambda address, length: changed.add((address, length))
+    board.memory.write(TABLE, struct.pack("<IHH", 0x5000, 512, 0x8000))
+    board.bus.port_write(MASTER + 4, 4, TABLE)
+    board.command(0xC8, 5)
+    board.bus.port_write(MASTER, 1, 9)
+    board.bus.port_write(0x3F6, 1, 4)
+    board.settle()
+    assert board.memory.read(0x5000, 512) == board.node.data[5 * 512 : 6 * 512]
+    assert (0x5000, 512) in changed
+
+
 def test_interrupts_can_be_switched_off() -> None:
     board = Board()
     board.bus.port_write(0x3F6, 1, 2)

@@ -276,6 +276,17 @@ def test_a_reset_forgets_requests() -> None:
     assert board.memory.read(STATUS, 1) == b"\xff"
 
 
+def test_the_processor_learns_of_what_was_read_before_a_reset() -> None:
+    board, changed = Board(), set[tuple[int, int]]()
+    board.request(0, 0, Buffer(DATA, 512, True))
+    board.memory.changed = lambda address, length: changed.add((address, length))
+    board.driver.kick()
+    board.driver.status = 0
+    board.settle()
+    assert board.memory.read(DATA, 512) == board.node.data[:512]
+    assert (DATA, 512) in changed
+
+
 def test_event_indices_save_interrupts() -> None:
     # 2.7.7: an interrupt for the fifth chain, none for those before.
     board = Board(event_index=True, msix=True)

@@ -193,6 +193,10 @@ class Channel:
             self._master_status |= 0 if well else _ERROR
 
         drive.dma_transfer([view for _, view in areas], done)
+        if to_memory:
+            # What is read is there at once, and stays there if the drive is reset before it says so.
+            for address, view in areas:
+                self._memory.wrote(address, len(view))
 
     def _areas(self, length: int) -> tuple[list[tuple[int, memoryview]], int]:
         """Return the areas of memory that the table describes, cut to a length.

@@ -210,6 +210,9 @@ class VirtioBlk(VirtioDevice):
         operation = Operation.WRITE if writes else Operation.READ
         done = self._ending(number, request, 0 if writes else length)
         self.disk.submit(operation, request.sector * SECTOR, length, buffers, done)
+        # What is read is there at once, and stays there if the device is reset before it says so.
+        for address, view in request.received:
+            self.memory.wrote(address, len(view))
         return None
 
     def _identify(self, request: _Request) -> Status:

@@ -315,6 +315,8 @@ def test_a_command_line_is_as_long_as_the_kernel_takes_it() -> None:
         placed(kernel, "x" * 301)
     with pytest.raises(EmulationError, match=r"command line: "):
         placed(bzimage(b"", characters=0xFFFFFFFF), "x" * layout.COMMAND_LINE_SIZE)
+    with pytest.raises(EmulationError, match="command line: character 1: surrogates not allowed"):
+        placed(bzimage(b""), "a\ud800")
 
 
 def refusal(kernel: bytes) -> str:

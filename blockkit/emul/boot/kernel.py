@@ -147,7 +147,10 @@ def load(
         if place < kernel.top:
             raise EmulationError(f"initrd: {len(initrd)} bytes do not fit into {len(memory)} bytes of memory")
         memory[place : place + len(initrd)] = initrd
-    line = command_line.encode("utf-8", "surrogateescape") + b"\0"
+    try:
+        line = command_line.encode("utf-8", "surrogateescape") + b"\0"
+    except UnicodeEncodeError as error:
+        raise EmulationError(f"command line: character {error.start}: {error.reason}") from error
     if b"\0" in line[:-1] or len(line) > min(kernel.command_line_limit + 1, layout.COMMAND_LINE_SIZE):
         raise EmulationError(f"command line: {len(line) - 1} bytes, expected {kernel.command_line_limit} at most")
     memory[layout.COMMAND_LINE : layout.COMMAND_LINE + len(line)] = line

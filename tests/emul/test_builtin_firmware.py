@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import struct
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -142,6 +143,60 @@ def test_windows_are_scrolled(function: int, lines: int, after: str, left: int, 
             cell = bytes((ord(digit), 0x1F if digit == " " else 7))
             line = before[row][: 2 * left] + cell * (right - left + 1) + before[row][2 * right + 2 :]
             assert memory.read(0xB8000 + 160 * row, 160) == line
+
+
+#: CS and IP, to port 402h.
+TELL_PLACE = "ba0204 8cc8 ee 88e0 ee e80000 58 ee 88e0 ee"
+
+
+def disc(path: Path, *, platform: int = 0, segment: int = 0, count: int = 4, total: int = 0, flag: int = 0x88) -> Path:
+    """Make a CD-ROM with a boot catalog and an image at sector 20."""
+    record = b"\x00CD001\x01EL TORITO SPECIFICATION".ljust(0x47, b"\0") + (19).to_bytes(4, "little")
+    check = bytearray(bytes((1, platform)).ljust(30, b"\0") + b"\x55\xaa")
+    words = sum(int.from_bytes(check[at : at + 2], "little") for at in range(0, 32, 2))
+    check[28:30] = (total - words & 0xFFFF).to_bytes(2, "little")
+    entry = struct.pack("<BBHBBHI", flag, 0, segment, 0, 0, count, 20)
+    image = bytes.fromhex(TELL_PLACE + END).ljust(2048, b"\0")
+    sectors = {17: record, 19: bytes(check) + entry, 20: image}
+    path.write_bytes(b"".join(sectors.get(number, b"").ljust(2048, b"\0") for number in range(200)))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("fields", "place"),
+    [
+        ({}, (0, 0x7C00)),
+        ({"count": 1}, (0, 0x7C00)),
+        ({"segment": 0x7C0}, (0, 0x7C00)),
+        ({"segment": 0x2000}, (0x2000, 0)),
+        ({"segment": 0x50}, (0x50, 0)),
+        ({"segment": 0x9F40}, (0x9F40, 0)),
+        ({"segment": 0x730}, (0x730, 0)),
+        # Those that are not started.
+        ({"flag": 0}, None),
+        ({"total": 1}, None),
+        ({"platform": 0xEF}, None),
+        ({"count": 0}, None),
+        ({"count": 0xFFFF}, None),
+        ({"segment": 0x4F}, None),
+        ({"segment": 0x9F41, "count": 1}, None),
+        ({"segment": 0x731}, None),
+        ({"segment": 0x7BF}, None),
+        ({"segment": 0xFFFF}, None),
+        ({"segment": 0x1000, "count": 4 * 181}, None),
+    ],
+)
+def test_a_cdrom_is_started_if_its_image_fits(
+    fields: dict[str, int], place: tuple[int, int] | None, tmp_path: Path
+) -> None:
+    path = disc(tmp_path / "disc", **fields)
+    with blockkit.Machine(cdrom=path, firmware="builtin", memory="2M", accelerator="python", vga="none") as vm:
+        if place is None:
+            vm.expect("No bootable device.", within=1)
+            return
+        assert vm.wait() is Outcome.EXIT
+        segment, offset = struct.unpack("<HH", bytes(vm.session.pc.debug_log))
+        assert (segment, offset) == (place[0], place[1] + 0xC)
 
 
 def test_it_is_saved_with_the_machine(tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ class Boot:
             return
         self.phase = _IMAGE
         self._disks.emulation = Emulation(entry.sector, entry.segment, entry.sectors)
-        self._read(frame, entry.sector, -(-entry.length // _CD_SECTOR), entry.segment << 4)
+        self._read(frame, entry.sector, entry.length // _CD_SECTOR, entry.segment << 4)
 
     def _start_image(self, frame: Frame) -> None:
         segment = self._disks.emulation.segment

@@ -8,9 +8,10 @@ from typing import Final, NamedTuple
 RECORD: Final = 17
 _RECORD_NAME: Final = b"\x00CD001\x01EL TORITO SPECIFICATION"
 _CATALOG_AT: Final = 0x47
-_BOOTABLE, _NO_EMULATION, _SEGMENT, _SECTOR = 0x88, 0, 0x7C0, 512
-#: Real mode has no memory behind this.
-_END: Final = 0x9FC00
+_X86, _BOOTABLE, _NO_EMULATION, _SEGMENT, _SECTOR, _CD_SECTOR = 0, 0x88, 0, 0x7C0, 512, 2048
+#: The stack of whoever starts it ends here, and has this many bytes at most; behind _END real mode has no memory.
+_STACK, _STACK_SIZE = 0x7C00, 0x100
+_BEGIN, _END = 0x500, 0x9FC00
 
 
 class BootEntry(NamedTuple):
@@ -28,8 +29,8 @@ class BootEntry(NamedTuple):
 
     @property
     def length(self) -> int:
-        """Bytes."""
-        return self.sectors * _SECTOR
+        """Bytes, of whole sectors of the CD."""
+        return -(-self.sectors * _SECTOR // _CD_SECTOR) * _CD_SECTOR
 
 
 def catalog(record: bytes) -> int | None:
@@ -40,9 +41,9 @@ def catalog(record: bytes) -> int | None:
 
 
 def entry(data: bytes) -> BootEntry | None:
-    """Return the initial entry of a boot catalog, if it can be booted without emulation."""
+    """Return the initial entry of a boot catalog, if it is for this kind of machine and needs no emulation."""
     words = [int.from_bytes(data[at : at + 2], "little") for at in range(0, 32, 2)]
-    if len(data) < 64 or data[0] != 1 or data[30:32] != b"\x55\xaa" or sum(words) & 0xFFFF:
+    if len(data) < 64 or data[0] != 1 or data[1] != _X86 or data[30:32] != b"\x55\xaa" or sum(words) & 0xFFFF:
         return None
     first = data[32:64]
     if first[0] != _BOOTABLE or first[1] & 15 != _NO_EMULATION:
@@ -50,4 +51,6 @@ def entry(data: bytes) -> BootEntry | None:
     segment = int.from_bytes(first[2:4], "little") or _SEGMENT
     count = int.from_bytes(first[6:8], "little")
     found = BootEntry(int.from_bytes(first[8:12], "little"), count, segment)
-    return found if count and (segment << 4) + found.length <= _END and segment >= 0x50 else None
+    begin, end = segment << 4, (segment << 4) + found.length
+    fits = _BEGIN <= begin < end <= _END and (end <= _STACK - _STACK_SIZE or begin >= _STACK)
+    return found if fits else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
@@ -85,6 +86,7 @@ class Built:
         if screen and image:
             self.pc.fw_cfg.add(_vga_bios(self.firmware))
         self.drives: list[Drive] = []
+        self._cds: list[AtapiDrive] = []
         try:
             for number, each in enumerate(config.drives):
                 stop = self._stop_for_error
@@ -115,7 +117,8 @@ class Built:
             elif drive.config.interface == "ide":
                 cable.append(on_cable.setdefault(drive.name, AtaDrive(drive.disk)))
             else:
-                media.append(on_cable.setdefault(drive.name, AtapiDrive(drive.disk)))
+                self._cds.append(AtapiDrive(drive.disk))
+                media.append(on_cable.setdefault(drive.name, self._cds[-1]))
         if len(cable) + len(media) > IDE_DRIVES:
             raise EmulationError(f"{len(cable) + len(media)} drives of IDE, expected {IDE_DRIVES} at most")
         # CD-ROMs are on the second cable, where there is room.
@@ -134,12 +137,14 @@ class Built:
         """Put Python behind the stubs of the built-in ROM."""
         order: list[int] = []
         disks: list[Disk] = []
-        media: list[Disk] = []
+        numbers = itertools.count(FIRST_CD)
         for drive in self.drives:
-            among, first = (media, FIRST_CD) if drive.config.interface == "cdrom" else (disks, FIRST_DISK)
-            order.append(first + len(among))
-            among.append(drive.disk)
-        self.pc.add_firmware(Firmware(self.pc, disks, media, order))
+            if drive.config.interface == "cdrom":
+                order.append(next(numbers))
+            else:
+                order.append(FIRST_DISK + len(disks))
+                disks.append(drive.disk)
+        self.pc.add_firmware(Firmware(self.pc, disks, self._cds, order))
 
     def start(self) -> None:
         """Bring the processor to where it begins."""

@@ -199,6 +199,37 @@ def test_a_cdrom_is_started_if_its_image_fits(
         assert (segment, offset) == (place[0], place[1] + 0xC)
 
 
+def test_a_medium_that_was_taken_out_is_not_there(tmp_path: Path) -> None:
+    path = disc(tmp_path / "disc")
+    with blockkit.Machine(cdrom=path, firmware="builtin", memory="2M", accelerator="python", vga="none") as vm:
+        vm.run_until(0.0001)
+        assert drive_answers(vm) == {0x15: 3, 0x42: 0x100, 0x43: 0x100, 0x44: 4, 0x48: 0}
+        ports = vm.session.pc.bus.ports
+        # The second channel's master: PACKET with REQUEST SENSE, by which it learns of the medium, and with LoEj.
+        for packet, words in ((0x03, 9), (0x1B, 0)):
+            for at, value in ((6, 0xA0), (1, 0), (4, 18), (5, 0), (7, 0xA0)):
+                ports.write(0x170 + at, 1, value)
+            for word in (packet, 0, 18 if words else 2, 0, 0, 0):
+                ports.write(0x170, 2, word)
+            for _ in range(words):
+                ports.read(0x170, 2)
+        assert drive_answers(vm) == {0x15: 3, 0x42: 0x31, 0x43: 0x31, 0x44: 0x31, 0x48: 0x31}
+        vm.reset()
+        vm.expect("No bootable device.", within=1)
+
+
+def drive_answers(vm: blockkit.Machine) -> dict[int, int]:
+    """Return what functions of INT 13h answer in AH for the CD-ROM; 100h where they were begun."""
+    memory, found = vm.session.pc.memory, {}
+    # A packet that asks for a sector behind the end; it is long enough for what AH=48h tells.
+    packet = struct.pack("<HHHHQ", 30, 1, 0, 0x3000, 1000)
+    for function in (0x15, 0x42, 0x43, 0x44, 0x48):
+        memory.write(0, packet)
+        again = ask(vm, 0x13, ax=function << 8, dx=0xE0)
+        found[function] = 0x100 if again else memory.read(0x10000 + 33, 1)[0]
+    return found
+
+
 def test_it_is_saved_with_the_machine(tmp_path: Path) -> None:
     code = "b400 cd16 ba0204 ee"
     with machine(tmp_path, code) as vm:

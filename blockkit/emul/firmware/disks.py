@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from blockkit.emul.disk import Disk
     from blockkit.emul.firmware.board import Board
     from blockkit.emul.firmware.frame import Frame
+    from blockkit.emul.ide.atapi import AtapiDrive
 
 #: Numbers of the first disk and of the first CD-ROM.
 FIRST_DISK, FIRST_CD = 0x80, 0xE0
@@ -82,16 +83,12 @@ class Disks:
     Args:
         board: Memory, ports and time.
         disks: The first is drive 80h.
-        media: The first is drive E0h.
+        cds: Drives with media, which may be taken out; the first is drive E0h.
     """
 
-    def __init__(self, board: Board, disks: Sequence[Disk], media: Sequence[Disk]) -> None:
-        self._board, self._media = board, media
-        self._disks = {
-            **dict(enumerate(disks, FIRST_DISK)),
-            **dict(enumerate(media, FIRST_CD)),
-        }
-        self._count = len(disks)
+    def __init__(self, board: Board, disks: Sequence[Disk], cds: Sequence[AtapiDrive]) -> None:
+        self._board = board
+        self._disks, self._cds = dict(enumerate(disks, FIRST_DISK)), dict(enumerate(cds, FIRST_CD))
         self._generation = 0
         self.reset()
 
@@ -104,15 +101,18 @@ class Disks:
 
     def set_up(self) -> None:
         """Tell how many there are."""
-        self._board.poke(at.DISK_COUNT, 1, self._count)
+        self._board.poke(at.DISK_COUNT, 1, len(self._disks))
 
     # -- requests ------------------------------------------------------------------------------------------
 
     def begin(self, operation: Operation, drive: int, sector: int, count: int, address: int) -> None:
         """Begin to read or write sectors of a drive; :attr:`result` is negative until it has ended."""
-        disk, size = self._disks[drive], self._sector(drive)
+        disk, size = self._disk(drive), self._sector(drive)
         length = count * size
-        if sector + count > -(-disk.node.size // size):
+        if disk is None:
+            self.result = NO_MEDIUM
+            return
+        if sector + count > self._sectors(drive):
             self.result = NOT_FOUND
             return
         if operation is Operation.WRITE and disk.read_only:
@@ -139,6 +139,15 @@ class Disks:
         """Whether a request is under way."""
         return self.result == _PENDING
 
+    def _disk(self, drive: int) -> Disk | None:
+        """Return what is in a drive."""
+        return self._cds[drive].disk if drive in self._cds else self._disks[drive]
+
+    def _sectors(self, drive: int) -> int:
+        """Return how many sectors of its own size a drive has, the last of which may not be full."""
+        disk = self._disk(drive)
+        return 0 if disk is None else -(-disk.node.size // self._sector(drive))
+
     def _sector(self, drive: int) -> int:
         return _CD_SECTOR if drive >= FIRST_CD else _SECTOR
 
@@ -150,8 +159,10 @@ class Disks:
             self._go_on(frame)
             return
         function, drive = frame.ah, frame.dl
-        if drive not in self._disks:
+        if drive not in self._disks and drive not in self._cds:
             self._refuse_drive(frame)
+        elif function in (0x42, 0x43, 0x44, 0x48) and self._disk(drive) is None:
+            self._end(frame, NO_MEDIUM)
         elif function in (0x00, 0x09, 0x0C, 0x0D, 0x10, 0x11, 0x14, 0x47):
             self._end(frame, DONE)
         elif function == 0x01:
@@ -233,9 +244,8 @@ class Disks:
         address = linear(segment, offset)
         if size >= _LONG_PACKET and segment << 16 | offset == _FLAT:
             address = flat
-        disk = self._disks[frame.dl]
         if frame.ah == 0x44 or not count:
-            there = sector + count <= -(-disk.node.size // self._sector(frame.dl))
+            there = sector + count <= self._sectors(frame.dl)
             self._end(frame, DONE if there else NOT_FOUND)
             return
         operation = Operation.READ if frame.ah == 0x42 else Operation.WRITE
@@ -245,11 +255,12 @@ class Disks:
         shape = geometry(self._disks[frame.dl].sectors)
         last = _usable(shape) - 1
         frame.ch, frame.cl = last & 0xFF, last >> 2 & 0xC0 | shape.sectors
-        frame.dh, frame.dl, frame.al = shape.heads - 1, self._count, 0
+        frame.dh, frame.dl, frame.al = shape.heads - 1, len(self._disks), 0
         self._end(frame, DONE)
 
     def _tell_kind(self, frame: Frame) -> None:
-        shape = geometry(self._disks[frame.dl].sectors)
+        disk = self._disk(frame.dl)
+        shape = geometry(0 if disk is None else disk.sectors)
         sectors = _usable(shape) * shape.heads * shape.sectors
         frame.cx, frame.dx = sectors >> 16, sectors & 0xFFFF
         frame.succeed(_FIXED_KIND)
@@ -260,8 +271,7 @@ class Disks:
         if room < _PARAMETERS:
             self._end(frame, INVALID)
             return
-        disk, size = self._disks[frame.dl], self._sector(frame.dl)
-        sectors = -(-disk.node.size // size)
+        sectors, size = self._sectors(frame.dl), self._sector(frame.dl)
         is_cd = frame.dl >= FIRST_CD
         numbers = (0xFFFFFFFF,) * 3 if is_cd else (min(sectors // (16 * _SECTORS), 16383), 16, _SECTORS)
         length = _LONG_PARAMETERS if room >= _LONG_PARAMETERS else _PARAMETERS

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from blockkit.emul.disk import Disk
+    from blockkit.emul.ide.atapi import AtapiDrive
     from blockkit.emul.pc import Pc
 
 _PCI: Final = 0xB1
@@ -46,16 +47,16 @@ class Firmware:
     Args:
         pc: The machine, whose ROM is :attr:`rom`.
         disks: Those behind virtio and IDE.
-        media: Those in CD-ROM drives.
+        cds: CD-ROM drives.
         order: The numbers of drives in the order they are tried.
     """
 
-    def __init__(self, pc: Pc, disks: Sequence[Disk], media: Sequence[Disk], order: Sequence[int]) -> None:
+    def __init__(self, pc: Pc, disks: Sequence[Disk], cds: Sequence[AtapiDrive], order: Sequence[int]) -> None:
         self._pc, self._rom = pc, rom.Rom()
         board = self._board = Board(pc.memory, pc.bus, pc.clock)
         self._has_screen = pc.vga is not None
         self._video = Video(board, has_screen=self._has_screen)
-        self._disks = Disks(board, disks, media)
+        self._disks = Disks(board, disks, cds)
         self._boot = Boot(board, self._disks, self._video, order)
         self._keyboard = Keyboard(board, self._poll_serial, pc.reset_by_guest)
         self._time, self._pci = Time(board), PciBios(board)

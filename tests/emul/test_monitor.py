@@ -218,6 +218,10 @@ def test_a_failed_request_stops_the_machine_and_is_told(tmp_path: Path) -> None:
         assert vm.session.status is Status.IO_ERROR
         assert vm.command("query-block")[0]["io-status"] == "failed"
         assert "Failed requests:  1" in human.execute(vm.session, "info block")
+        before = vm.now
+        with pytest.raises(EmulationError, match="requests have failed"):
+            vm.save(tmp_path / "saved")
+        assert vm.now == before
         # It fails again, and the machine stays where it is.
         vm.cont()
         assert vm.session.run(wait=False) is Outcome.IO_ERROR

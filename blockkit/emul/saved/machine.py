@@ -45,6 +45,8 @@ def settle(built: Built) -> None:
         EmulationError: they do not come to an end.
     """
     pc = built.pc
+    if any(drive.disk.failures for drive in built.drives):
+        raise EmulationError("the machine cannot be saved: requests have failed, and wait for it to go on")
     for _ in range(_PATIENCE):
         at = pc.clock.deadline()
         if not any(drive.disk.pending for drive in built.drives):

@@ -106,6 +106,20 @@ def test_keys_of_the_keypad_are_like_others_to_programs_that_know_84_keys(tmp_pa
         assert bytes(vm.session.pc.debug_log) == twice
 
 
+def test_pause_is_no_other_key() -> None:
+    with blockkit.Machine(firmware="builtin", memory="2M", accelerator="python", vga="text") as vm:
+        vm.run_until(0.01)
+        memory = vm.session.pc.memory
+        before = memory.read(0x417, 2), memory.read(0x496, 1), memory.read(0x41A, 4)
+        for part in ("e11d45", "e19dc5"):
+            vm.session.pc.keyboard.press(bytes.fromhex(part))
+            vm.run_until(vm.now + 0.01)
+            assert (memory.read(0x417, 2), memory.read(0x496, 1), memory.read(0x41A, 4)) == before
+        vm.press("num_lock")
+        vm.run_until(vm.now + 0.01)
+        assert memory.read(0x417, 1) == b"\x20"
+
+
 def ask(vm: blockkit.Machine, vector: int, *, again: bool = False, **registers: int) -> int:
     """Ask for a service as a program does that makes up the frame itself; return what the stub would do."""
     pc, frame = vm.session.pc, bytearray(SIZE)

@@ -15,10 +15,12 @@ if TYPE_CHECKING:
 _BDA: Final = 0x400
 _RIGHT_SHIFT, _LEFT_SHIFT, _CONTROL, _ALT, _SCROLL, _NUM, _CAPS, _INSERT = (1 << bit for bit in range(8))
 _SHIFT: Final = _RIGHT_SHIFT | _LEFT_SHIFT
-#: Of the second byte of flags and of the keyboard's state: the left keys, the right ones; E0h came; 101 keys or more.
+#: Of the second byte of flags and of the keyboard's state: the left keys, the right ones; E0h or E1h came; 101 keys
+#: or more.
 _LEFT_CONTROL, _LEFT_ALT, _RIGHT_CONTROL, _RIGHT_ALT = 0x01, 0x02, 0x04, 0x08
-_PREFIX, _ENHANCED = 0x02, 0x10
-_HELD: Final = {0x36: _RIGHT_SHIFT, 0x2A: _LEFT_SHIFT, 0x1D: _CONTROL, 0x38: _ALT}
+_PREFIX, _LONG_PREFIX, _ENHANCED = 0x02, 0x01, 0x10
+_CONTROL_KEY: Final = 0x1D
+_HELD: Final = {0x36: _RIGHT_SHIFT, 0x2A: _LEFT_SHIFT, _CONTROL_KEY: _CONTROL, 0x38: _ALT}
 _LOCKS: Final = {0x46: _SCROLL, 0x45: _NUM, 0x3A: _CAPS}
 _ESCAPE, _BACK, _TAB, _ENTER, _SPACE, _DELETE, _BREAK = 0x01, 0x0E, 0x0F, 0x1C, 0x39, 0x53, 0x46
 _PLAIN: Final = {0x02: "1234567890-=", 0x10: "qwertyuiop[]", 0x1E: "asdfghjkl;'`", 0x2B: "\\zxcvbnm,./"}
@@ -98,11 +100,16 @@ class Keyboard:
         board = self._board
         state = board.peek(at.KEY_STATE, 1)
         if code in (0xE0, 0xE1):
-            board.poke(at.KEY_STATE, 1, state | _PREFIX)
+            board.poke(at.KEY_STATE, 1, state | (_PREFIX if code == 0xE0 else _LONG_PREFIX))
+            return
+        key, released = code & 0x7F, code >= 0x80
+        if state & _LONG_PREFIX:
+            # Pause is E1h, control, and the lock of numbers, but neither; nothing pauses here.
+            if key != _CONTROL_KEY:
+                board.poke(at.KEY_STATE, 1, state & ~_LONG_PREFIX)
             return
         board.poke(at.KEY_STATE, 1, state & ~_PREFIX)
         extended = bool(state & _PREFIX)
-        key, released = code & 0x7F, code >= 0x80
         if code >= 0xFA or (extended and key in (0x2A, 0x36)):
             return  # answers of the keyboard; shifts that come with a key of the cursor
         flags = board.peek(at.KEY_FLAGS, 1)

@@ -188,6 +188,10 @@ def test_shadow_ram() -> None:
     assert len(seen) == 3
     host.reset()
     assert at(0xF0000) == (0xFF, False)
+    host.write_config(0x59, 1, 0x20)
+    host.write_shadow(0x3FFFE, 4, 0x44332211)
+    # What is behind has nobody to write it.
+    assert memory.read(0xFFFFE, 4) == b"\x11\x22\0\0"
 
 
 def test_memory_is_bounded() -> None:

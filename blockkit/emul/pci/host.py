@@ -88,7 +88,7 @@ class HostBridge(PciFunction):
 
     def write_shadow(self, offset: int, size: int, value: int) -> None:
         """Write where ROM is read: to the RAM behind it, where attributes say so."""
-        for at in range(SHADOW + offset, SHADOW + offset + size):
+        for at in range(SHADOW + offset, min(SHADOW + offset + size, _TOP)):
             area = next(each for each in self.areas() if each[0] <= at < each[0] + each[1])
             if area[2] & _WRITE:
                 self._memory.write(at, bytes((value & 0xFF,)))

@@ -29,29 +29,34 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.guest
 
 SIZE = 64 << 20
-#: Where fdisk begins the first partition, in the script below.
-PARTITION = 2048 * 512
+#: The first sector of the partition that the script below makes of an empty disk.
+PARTITION = 2048
 #: What the guest writes again and again, and how often.
 LINE, LINES = b"0123456789abcde\n", 200_000
-SCRIPT = f"""
+_SCRIPT = f"""
 for try in $(seq 50); do
   for disk in /dev/vda /dev/sda; do [ -b $disk ] && break 2; done
   sleep 0.1
 done
 echo FOUND $disk
-printf 'n\\np\\n1\\n2048\\n\\nw\\n' | fdisk -u $disk >/dev/null 2>&1
-/sbin/mke2fs -F -q -t ext4 -O ^metadata_csum ${{disk}}1 && echo MADE
-mount -t ext4 ${{disk}}1 /mnt
+printf 'n\\np\\n@NUMBER\\n@FIRST\\n\\nw\\n' | fdisk -u $disk >/dev/null 2>&1
+/sbin/mke2fs -F -q -t ext4 -O ^metadata_csum ${{disk}}@NUMBER && echo MADE
+mount -t ext4 ${{disk}}@NUMBER /mnt
 yes {LINE.decode().strip()} | head -n {LINES} >/mnt/lines
 head -c 1000 /mnt/lines >/mnt/few
 rm /mnt/few
 sync
 umount /mnt
 echo 3 >/proc/sys/vm/drop_caches
-mount -t ext4 -o ro ${{disk}}1 /mnt
+mount -t ext4 -o ro ${{disk}}@NUMBER /mnt
 echo SUM $(md5sum </mnt/lines)
 umount /mnt
 """
+
+
+def script(number: int, first: int) -> str:
+    """Return what the guest does: all that is free from a sector on becomes a partition, which it uses."""
+    return _SCRIPT.replace("@NUMBER", str(number)).replace("@FIRST", str(first))
 
 
 def make_contents(path: Path) -> Path:
@@ -63,12 +68,24 @@ def make_contents(path: Path) -> Path:
     return path
 
 
-def check_outside(disk: StackedDisk, directory: Path) -> None:
-    """See on the host that the file system is whole and holds what the guest wrote."""
+def check_inside(vm: blockkit.Machine, interface: str) -> None:
+    """See that the guest does all that, durably, and powers off."""
+    found = vm.expect(re.compile(r"FOUND /dev/\w\w\w"))
+    assert found[0].endswith("vda" if interface == "virtio" else "sda")
+    vm.expect("MADE")
+    vm.expect(f"SUM {hashlib.md5(LINE * LINES).hexdigest()}")
+    assert vm.wait() is Outcome.POWER_OFF
+    flushes = [request for request in vm.requests if request.operation == "flush"]
+    assert flushes
+    assert all(request.succeeded for request in flushes)
+
+
+def check_outside(disk: StackedDisk, directory: Path, first: int = PARTITION) -> None:
+    """See on the host that the file system from a sector on is whole and holds what the guest wrote."""
     disk.check()
     partition = directory / "partition"
     with open(disk.contents(directory), "rb") as whole, open(partition, "wb") as part:
-        whole.seek(PARTITION)
+        whole.seek(first * 512)
         part.write(whole.read())
     run_program("e2fsck", "-f", "-n", partition)
     program = find_program("debugfs")
@@ -89,7 +106,7 @@ def cases() -> Iterator[Any]:
 @pytest.mark.parametrize(("architecture", "stack"), [*cases()])
 def test_it_uses_its_disk(architecture: str, interface: str, stack: Stack, tmp_path: Path) -> None:
     ram_disk = tmp_path / "initrd"
-    ram_disk.write_bytes(initrd(architecture, (interface,), SCRIPT, file_system=True))
+    ram_disk.write_bytes(initrd(architecture, (interface,), script(1, PARTITION), file_system=True))
     with stack.disk(make_contents(tmp_path / "noise"), tmp_path) as disk:
         with blockkit.Machine(
             disks=[disk.drive(interface)],
@@ -99,12 +116,5 @@ def test_it_uses_its_disk(architecture: str, interface: str, stack: Stack, tmp_p
             accelerator="jit",
             reboot=False,
         ) as vm:
-            found = vm.expect(re.compile(r"FOUND /dev/\w\w\w"))
-            assert found[0].endswith("vda" if interface == "virtio" else "sda")
-            vm.expect("MADE")
-            vm.expect(f"SUM {hashlib.md5(LINE * LINES).hexdigest()}")
-            assert vm.wait() is Outcome.POWER_OFF
-            flushes = [request for request in vm.requests if request.operation == "flush"]
-            assert flushes
-            assert all(request.succeeded for request in flushes)
+            check_inside(vm, interface)
         check_outside(disk, tmp_path)

@@ -19,7 +19,7 @@ CASES: Final = 14 * TIMES
 
 
 #: What Unicorn's processor does not have.
-UNKNOWN: Final = {"ADCX", "ADOX", "LZCNT"}
+UNKNOWN: Final = {"ADCX", "ADOX"}
 
 
 def wrong_in_unicorn(made: Case, world: World) -> bool:

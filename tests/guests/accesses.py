@@ -9,7 +9,7 @@ import struct
 from typing import Final
 
 from tests.guests import modes
-from tests.guests.drivers.driver import out
+from tests.guests.drivers.driver import DIGITS, out
 
 #: Where the accesses are in the ROM, which lies below 1 MiB: what it is, its size, the address, and the value.
 _AT, _ROM = 0x4000, 0xF0000
@@ -139,18 +139,7 @@ def _program(count: int) -> str:
         je told
         mov ebx, eax
         mov ecx, 8
-    digit:
-        rol ebx, 4
-        mov al, bl
-        and al, 15
-        add al, 0x30
-        cmp al, 0x3a
-        jb decimal
-        add al, 0x27
-    decimal:
-        call send
-        dec ecx
-        jne digit
+        call digits
         mov al, 10
         call send
     told:
@@ -159,6 +148,8 @@ def _program(count: int) -> str:
         jne access
         {out(0x501, 0x21)}
         hlt
+
+        {DIGITS}
 
     send:
         mov edx, 0x3f8

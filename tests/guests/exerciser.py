@@ -16,6 +16,8 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from tests.guests.drivers.driver import DIGITS
+
 if TYPE_CHECKING:
     from tests.guests.drivers.driver import Driver
 
@@ -163,19 +165,7 @@ def program(driver: Driver, task: Task) -> str:
 
     number:                                 ; send the eight digits of EBX
         mov ecx, 8
-    digit:
-        rol ebx, 4
-        mov al, bl
-        and al, 15
-        add al, 0x30
-        cmp al, 0x3a
-        jb decimal
-        add al, 0x27
-    decimal:
-        call send
-        dec ecx
-        jne digit
-        ret
+        {DIGITS}
 
     send:                                   ; send AL
         mov ah, al

@@ -1,11 +1,15 @@
-"""QEMU's PC, with the same devices in the same places, to compare with."""
+"""A ROM on our PC, and on QEMU's with the same devices in the same places, to compare them."""
 
 from __future__ import annotations
 
 import subprocess
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+import blockkit
+from blockkit.emul.session import Outcome
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 PROGRAM: Final = "qemu-system-x86_64"
@@ -22,6 +26,15 @@ class Ended(NamedTuple):
 
     exit_code: int
     said: str
+
+
+def run_here(rom: Path, drive: dict[str, str], timeout: float = 100) -> Ended:
+    """Run it here, as :func:`run` does there."""
+    with blockkit.Machine(
+        [drive], firmware=str(rom), memory="16M", accelerator="jit", timeout=timeout, reboot=False
+    ) as vm:
+        assert vm.wait() is Outcome.EXIT
+        return Ended(vm.exit_code, vm.serial_text)
 
 
 def run(rom: Path, drive: dict[str, str] | None = None, timeout: float = 60) -> Ended:
@@ -44,3 +57,26 @@ def run(rom: Path, drive: dict[str, str] | None = None, timeout: float = 60) -> 
     )
     assert found.stderr == "", found.stderr
     return Ended(found.returncode, found.stdout)
+
+
+def both(
+    rom: Path, drive: dict[str, str], contents: bytes, read: Callable[[str], object]
+) -> list[tuple[object, bytes]]:
+    """Run a ROM here and there, each with a raw disk of its own beside it.
+
+    Args:
+        rom: It.
+        drive: Options of the disk, but for what it is.
+        contents: Of the disk.
+        read: Reads what the program said.
+
+    Returns:
+        For each: what was read, and what the disk has afterwards.
+    """
+    found = []
+    for who, runs in (("here", run_here), ("there", run)):
+        disk = rom.parent / who
+        disk.write_bytes(contents)
+        said = runs(rom, {"file": str(disk), "format": "raw", **drive}).said
+        found.append((read(said), disk.read_bytes()))
+    return found

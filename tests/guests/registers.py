@@ -11,7 +11,7 @@ import struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from tests.guests import modes
-from tests.guests.drivers.driver import out
+from tests.guests.drivers.driver import DIGITS, out
 
 if TYPE_CHECKING:
     import random
@@ -171,19 +171,7 @@ def _program(count: int) -> str:
         mov ebx, [{_KEPT}]
         ret
 
-    digits:                                 ; send ECX digits of EBX
-        rol ebx, 4
-        mov al, bl
-        and al, 15
-        add al, 0x30
-        cmp al, 0x3a
-        jb decimal
-        add al, 0x27
-    decimal:
-        call send
-        dec ecx
-        jne digits
-        ret
+        {DIGITS}
 
     send:
         mov edx, 0x3f8

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-import blockkit
-from blockkit.emul.session import Outcome
 from tests.guests import qemu
 from tests.guests.accesses import Script
 from tests.guests.registers import (
@@ -63,12 +61,6 @@ def fixed(command: Command, line: Line) -> list[Any]:
     return found
 
 
-def ours(rom: Path, drive: dict[str, str]) -> str:
-    with blockkit.Machine([drive], firmware=str(rom), memory="16M", accelerator="jit", timeout=100, reboot=False) as vm:
-        assert vm.wait() is Outcome.EXIT
-        return vm.serial_text
-
-
 @pytest.mark.parametrize("seed", range(4))
 def test_a_disk_takes_commands_as_qemus_does(seed: int, tmp_path: Path) -> None:
     rng = random.Random(seed)
@@ -79,7 +71,7 @@ def test_a_disk_takes_commands_as_qemus_does(seed: int, tmp_path: Path) -> None:
     for drive in drives:
         with open(drive["file"], "wb") as file:
             file.write(contents)
-    here = read(ours(path, drives[0]))
+    here = read(qemu.run_here(path, drives[0]).said)
     there = read(qemu.run(path, drives[1]).said)
     assert len(here) == len(there) == len(commands)
     for number, (command, one, other) in enumerate(zip(commands, here, there, strict=True)):
@@ -333,12 +325,6 @@ def test_registers_are_as_qemus(make: Callable[[random.Random], Script], seed: i
     path = tmp_path / "rom"
     path.write_bytes(script.rom())
     contents = random.Random(seed).randbytes(SECTORS * 512)
-    found = []
-    for who in ("here", "there"):
-        disk = tmp_path / who
-        disk.write_bytes(contents)
-        interface = "virtio" if make in (configuration, legacy, modern) else "ide"
-        drive = {"file": str(disk), "format": "raw", "if": interface}
-        said = ours(path, drive) if who == "here" else qemu.run(path, drive).said
-        found.append((script.found(said), disk.read_bytes()))
-    assert found[0] == found[1]
+    drive = {"if": "virtio" if make in (configuration, legacy, modern) else "ide"}
+    here, there = qemu.both(path, drive, contents, script.found)
+    assert here == there

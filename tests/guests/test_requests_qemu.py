@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-import blockkit
-from blockkit.emul.session import Outcome
 from tests.guests import qemu
 from tests.guests.accesses import Script
 
@@ -169,19 +167,6 @@ def test_requests_end_as_in_qemu(seed: int, tmp_path: Path) -> None:
     rom = tmp_path / "rom"
     rom.write_bytes(script.rom())
     contents = random.Random(seed).randbytes(SECTORS * 512)
-    found = []
-    for who in ("here", "there"):
-        disk = tmp_path / who
-        disk.write_bytes(contents)
-        drive = {"file": str(disk), "format": "raw", "if": "virtio", "serial": _SERIAL}
-        if who == "here":
-            with blockkit.Machine(
-                [drive], firmware=str(rom), memory="16M", accelerator="jit", timeout=60, reboot=False
-            ) as vm:
-                assert vm.wait() is Outcome.EXIT
-                said = vm.serial_text
-        else:
-            said = qemu.run(rom, drive).said
-        found.append((script.found(said), disk.read_bytes()))
-    assert found[0][0] == found[1][0]
-    assert found[0][1] == found[1][1] != contents
+    here, there = qemu.both(rom, {"if": "virtio", "serial": _SERIAL}, contents, script.found)
+    assert here[0] == there[0]
+    assert here[1] == there[1] != contents

@@ -6,10 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-import blockkit
-from blockkit.emul.session import Outcome
 from tests.guests import modes, qemu
-from tests.guests.disks import STACKS, Case, make
+from tests.guests.disks import STACKS, make
 from tests.guests.drivers import DRIVERS
 from tests.guests.exerciser import program
 
@@ -18,14 +16,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.interop(qemu.PROGRAM, "qemu-img")
-
-
-def ours(rom: Path, case: Case) -> qemu.Ended:
-    with blockkit.Machine(
-        [case.drive], firmware=str(rom), memory="16M", accelerator="jit", timeout=60, reboot=False
-    ) as vm:
-        assert vm.wait() is Outcome.EXIT
-        return qemu.Ended(vm.exit_code, vm.serial_text)
 
 
 @pytest.mark.parametrize(
@@ -45,7 +35,7 @@ def test_a_program_does_the_same_on_qemu(
         (tmp_path / where).mkdir()
         case = make(tmp_path / where, name, kind, again=20)
         rom.write_bytes(modes.build(program(DRIVERS[name], case.task), bits))
-        found.append(ours(rom, case) if where == "here" else qemu.run(rom, case.drive))
+        found.append(qemu.run_here(rom, case.drive) if where == "here" else qemu.run(rom, case.drive))
         case.check()
         disks.append(case.drive["file"])
     assert found[0] == found[1]

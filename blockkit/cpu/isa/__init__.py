@@ -1,1 +1,1 @@
-"""The instruction set as data: what the decoder, the interpretations and the tests read."""
+"""The instruction set as data: what the decoder, the disassembler, the interpretations and the tests read."""

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _PCI: Final = 0xB1
 _SERIAL: Final = 0x3F8
 _DATA_READY: Final = 0x01
-#: Of the equipment: a coprocessor, colours in 80 columns, a mouse no, one serial port.
+#: Of the equipment: a coprocessor, colours in 80 columns, no mouse, one serial port.
 _EQUIPMENT: Final = 0x0222
 #: The 8259s: vectors 8 and 70h on; timer, keyboard, cascade and clock are let through.
 _CONTROLLERS: Final = (
@@ -45,7 +45,7 @@ class Firmware:
     """The built-in firmware.
 
     Args:
-        pc: The machine, whose ROM is :attr:`rom`.
+        pc: The machine, whose ROM is that of :mod:`.rom`.
         disks: Those behind virtio and IDE.
         cds: CD-ROM drives.
         order: The numbers of drives in the order they are tried.

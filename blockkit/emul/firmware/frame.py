@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from typing import Self
-
     from blockkit.emul.memory import GuestMemory
 
 #: Bytes that the stub and the interrupt push.
@@ -55,7 +53,7 @@ class Frame:
         self.bytes = memory.view((segment << 4) + pointer, SIZE)
         #: Whether the stub has called before, and was told to call again.
         self.again = self._again == 1
-        #: What the stub does next; see the classmethods of the ROM: 0 to return, else to call again.
+        #: What the stub does next: return (0), halt and call again (1), or call again at once (2).
         self.next = 0
 
     def succeed(self, code: int | None = None) -> None:
@@ -74,8 +72,7 @@ class Frame:
         """Answer by the zero flag."""
         self.flags = self.flags | _ZERO if value else self.flags & ~_ZERO
 
-    def ask_again(self, *, halted: bool = True) -> Self:
+    def ask_again(self, *, halted: bool = True) -> None:
         """Have the service called again: after the next interrupt, or as soon as may be."""
         self.next = 1 if halted else 2
         self._again = 1
-        return self

@@ -20,7 +20,7 @@ POWER_ON, KEY, CLOCK, NOTHING = 0xF0, 0x09, 0x70, 0x18
 SERVICES: Final = (KEY, 0x10, 0x11, 0x12, 0x13, 0x15, 0x16, NOTHING, 0x19, 0x1A, CLOCK, POWER_ON)
 #: Where machines of this kind have always begun, and what else has its place.
 _BEGIN, _VECTOR, _DATE, _MODEL = 0xE05B, 0xFFF0, 0xFFF5, 0xFFFE
-_CODE, _STUB, _CONFIGURATION = 0xE100, 6, 0xE6F5
+_CODE, _CONFIGURATION = 0xE100, 0xE6F5
 _AT: Final = 0xFC
 
 _COMMON: Final = bytes.fromhex(

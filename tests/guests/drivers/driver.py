@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from tests.guests.modes import MODES
+
+#: A routine that sends ECX hexadecimal digits of EBX, from its upper end on, by another one that sends AL.
+DIGITS: Final = """
+    digits:
+        rol ebx, 4
+        mov al, bl
+        and al, 15
+        add al, 0x30
+        cmp al, 0x3a
+        jb decimal
+        add al, 0x27
+    decimal:
+        call send
+        dec ecx
+        jne digits
+        ret
+"""
 
 
 class Driver(NamedTuple):

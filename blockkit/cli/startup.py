@@ -27,7 +27,9 @@ _NAMED_BY_CLICK: Final = frozenset((("uuid", "UUID"), ("gettext", "gettext"), ("
 #: What is looked up in modules by whoever imports them, and is not worth executing one.
 _OF_IMPORTS: Final = frozenset(("__path__", "__file__", "__cached__", "__wrapped__"))
 
-_lock = threading.RLock()
+#: One for each module that waits: with one for all, whoever executes ``pdb`` could wait for ``bdb`` while whoever
+#: imports ``bdb`` waits for ``inspect``.
+_locks: Final[dict[str, threading.RLock]] = {}
 
 
 class StandIn:
@@ -51,28 +53,32 @@ class Delayed(ModuleType):
             return StandIn(self.__name__, name)
         if (self.__name__, name) == ("platform", "system"):
             return _system  # construct asks while it is imported
-        self._execute()
+        _execute(self)
         value: object = getattr(self, name) if name in self.__dict__ else ModuleType.__getattribute__(self, name)
         return value
 
     def __setattr__(self, name: str, value: object) -> None:
         # What somebody puts there must not be lost when the module is executed.
         if not name.startswith("__"):
-            self._execute()
+            _execute(self)
         ModuleType.__setattr__(self, name, value)  # it may be a plain module by now
 
     def __dir__(self) -> list[str]:
-        self._execute()
+        _execute(self)
         return sorted(self.__dict__)
 
-    def _execute(self) -> None:
-        spec = self.__spec__
-        with _lock:
-            if self.__dict__.get("_delayed", True) and spec is not None and spec.loader is not None:
-                # Set first: names the module looks up in itself while it runs are really missing.
-                self.__dict__["_delayed"] = False
-                spec.loader.exec_module(self)
-                self.__class__ = ModuleType  # type: ignore[assignment]
+
+def _execute(module: ModuleType) -> None:
+    """Execute a module that waits for it. No method: the module may have become a plain one in the meantime."""
+    spec = module.__spec__
+    if spec is None or spec.loader is None:
+        return
+    with _locks[module.__name__]:
+        if module.__dict__.get("_delayed", True):
+            # Set first: names the module looks up in itself while it runs are really missing.
+            module.__dict__["_delayed"] = False
+            spec.loader.exec_module(module)
+            module.__class__ = ModuleType
 
 
 def _system() -> str:
@@ -94,7 +100,7 @@ def delay_imports(names: tuple[str, ...] = SELDOM_USED) -> None:
         spec = PathFinder.find_spec(name)
         if spec is None or spec.loader is None or spec.submodule_search_locations is not None:
             continue
-        module = Delayed(name)
+        module, _locks[name] = Delayed(name), threading.RLock()
         module.__spec__, module.__loader__ = spec, spec.loader
         if spec.origin is not None:
             module.__file__ = spec.origin

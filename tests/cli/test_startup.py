@@ -13,6 +13,7 @@ from blockkit.cli.startup import SELDOM_USED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 
 @pytest.fixture
@@ -96,6 +97,45 @@ def test_many_threads_can_be_first(python: Callable[..., str]) -> None:
         [thread.join() for thread in threads]
         assert not failed, failed
     """)
+
+
+def test_a_thread_that_comes_when_another_has_just_executed_it_finds_the_name(python: Callable[..., str]) -> None:
+    python("""
+        delay_imports(("pdb",))
+        import pdb
+        late = type(pdb).__getattr__
+        pdb.Pdb
+        assert late(pdb, "Pdb") is pdb.Pdb
+    """)
+
+
+def test_one_thread_executes_what_another_is_importing(tmp_path: Path, python: Callable[..., str]) -> None:
+    """As ``pdb`` imports ``bdb`` while whoever imports ``bdb`` waits for a name of ``inspect``."""
+    (tmp_path / "outer.py").write_text("from __main__ import a, b\na.set(); b.wait()\nfrom shared import X\n")
+    (tmp_path / "shared.py").write_text(
+        "from __main__ import b\nb.set()\nimport time\ntime.sleep(0.2)\nfrom inner import X\n"
+    )
+    (tmp_path / "inner.py").write_text("X = 7\n")
+    assert (
+        python(f"""
+        import faulthandler, threading
+        faulthandler.dump_traceback_later(20, exit=True)
+        sys.path.insert(0, {str(tmp_path)!r})
+        delay_imports(("outer", "inner"))
+        import outer
+        a, b = threading.Event(), threading.Event()
+
+        def use():
+            a.wait()
+            import shared
+
+        other = threading.Thread(target=use)
+        other.start()
+        print(outer.X, end="")
+        other.join()
+    """)
+        == "7"
+    )
 
 
 def test_a_traceback_can_still_be_printed(python: Callable[..., str]) -> None:

@@ -6,6 +6,9 @@
 Each of the peer's variants and ours run once to warm up; what the peer's slowest variants are is seen then, and those
 take no further part. The rest and ours then take turns, N times. The medians count, and the ratio is the time of
 the peer's best variant over ours: above 1, ours is faster. What we make is checked by the peer, once a row.
+
+Commands that write files find as much free memory at hand as they will fill: see memory.py. Our byte code is compiled
+before, as it is where a package has been installed.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from memory import at_hand
 from rows import Row, capture, default_command, make_rows
 from timing import CommandError, Sample, Series, run
 
@@ -33,6 +37,8 @@ if TYPE_CHECKING:
 HERE = Path(__file__).resolve().parent
 #: A variant this many times slower than the best one while warming up is not timed again.
 HOPELESS = 1.5
+#: Bytes of free memory to have at hand beside what a command writes.
+SPARE = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -92,11 +98,12 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def run_once(row: Row, argv: list[str]) -> Sample:
-    """Time one run, from the same start as every other."""
+def run_once(row: Row, argv: list[str], memory: int = 0) -> Sample:
+    """Time one run, from the same start as every other, with ``memory`` bytes of free memory at hand."""
     if row.output:
         Path(row.output).unlink(missing_ok=True)
-    return run(argv, own_clock=row.own_clock)
+    with at_hand(memory):
+        return run(argv, own_clock=row.own_clock)
 
 
 def time_of(row: Row, series: Series) -> float:
@@ -104,12 +111,12 @@ def time_of(row: Row, series: Series) -> float:
     return series.cpu if row.measure == "cpu" else series.wall
 
 
-def warm_up(row: Row, sizes: dict[str, int]) -> list[Series]:
+def warm_up(row: Row, sizes: dict[str, int], memory: int) -> list[Series]:
     """Run every variant once, check what we make, and return the peer's that are worth timing."""
     peers = []
     for label, argv in row.peers.items():
         try:
-            sample = run_once(row, argv)
+            sample = run_once(row, argv, memory)
         except CommandError as error:
             say(f"bench: {row.name}: without {label!r}: {error}")
             continue
@@ -118,7 +125,7 @@ def warm_up(row: Row, sizes: dict[str, int]) -> list[Series]:
             sizes["peer"] = os.stat(row.output).st_size
     if not peers:
         raise CommandError(f"{row.name}: no variant of the peer works")
-    run_once(row, row.ours)
+    run_once(row, row.ours, memory)
     if row.output:
         sizes["ours"] = os.stat(row.output).st_size
     row.verify()
@@ -133,12 +140,14 @@ def measure(row: Row, repeat: int) -> Result:
     """Time one row."""
     say(f"bench: {row.name}")
     sizes: dict[str, int] = {}
-    peers = warm_up(row, sizes)
+    # What is written is no more than what is read.
+    memory = 2 * sum(os.stat(name).st_blocks * 512 for name in row.data) + SPARE if row.output else 0
+    peers = warm_up(row, sizes, memory)
     ours = Series("ours", row.ours, [])
     for turn in range(repeat):
         # Every other turn goes backwards, so that no variant always follows the same one.
         for series in [*peers, ours] if turn % 2 == 0 else [ours, *reversed(peers)]:
-            series.samples.append(run_once(row, series.argv))
+            series.samples.append(run_once(row, series.argv, memory))
     if row.output:
         Path(row.output).unlink(missing_ok=True)
     best = min(peers, key=lambda series: time_of(row, series))
@@ -190,6 +199,12 @@ def describe_machine(repeat: int) -> dict[str, object]:
     }
 
 
+def compile_package() -> None:
+    """Compile blockkit's modules: an environment may keep Python from doing so."""
+    where = capture([sys.executable, "-c", "import blockkit; print(*blockkit.__path__)"]).strip()
+    capture([sys.executable, "-m", "compileall", "-q", where])
+
+
 def bench(rows: list[Row], repeat: int, scale: int) -> list[Result]:
     """Make in the current directory what ``rows`` need, and run them; one that fails does not stop the rest."""
     results = []
@@ -230,6 +245,7 @@ def main() -> int:
         if words.dir:
             words.dir.mkdir(parents=True, exist_ok=True)
         os.chdir(words.dir or scratch)
+        compile_package()
         machine = describe_machine(words.repeat)
         results = bench([row for row in rows if not words.rows or row.name in words.rows], words.repeat, words.scale)
         os.chdir("/")

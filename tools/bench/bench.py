@@ -98,12 +98,11 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def run_once(row: Row, argv: list[str], memory: int = 0) -> Sample:
-    """Time one run, from the same start as every other, with ``memory`` bytes of free memory at hand."""
+def run_once(row: Row, argv: list[str]) -> Sample:
+    """Time one run, from the same start as every other."""
     if row.output:
         Path(row.output).unlink(missing_ok=True)
-    with at_hand(memory):
-        return run(argv, own_clock=row.own_clock)
+    return run(argv, own_clock=row.own_clock)
 
 
 def time_of(row: Row, series: Series) -> float:
@@ -111,12 +110,12 @@ def time_of(row: Row, series: Series) -> float:
     return series.cpu if row.measure == "cpu" else series.wall
 
 
-def warm_up(row: Row, sizes: dict[str, int], memory: int) -> list[Series]:
+def warm_up(row: Row, sizes: dict[str, int]) -> list[Series]:
     """Run every variant once, check what we make, and return the peer's that are worth timing."""
     peers = []
     for label, argv in row.peers.items():
         try:
-            sample = run_once(row, argv, memory)
+            sample = run_once(row, argv)
         except CommandError as error:
             say(f"bench: {row.name}: without {label!r}: {error}")
             continue
@@ -125,7 +124,7 @@ def warm_up(row: Row, sizes: dict[str, int], memory: int) -> list[Series]:
             sizes["peer"] = os.stat(row.output).st_size
     if not peers:
         raise CommandError(f"{row.name}: no variant of the peer works")
-    run_once(row, row.ours, memory)
+    run_once(row, row.ours)
     if row.output:
         sizes["ours"] = os.stat(row.output).st_size
     row.verify()
@@ -142,14 +141,15 @@ def measure(row: Row, repeat: int) -> Result:
     sizes: dict[str, int] = {}
     # What is written is no more than what is read.
     memory = 2 * sum(os.stat(name).st_blocks * 512 for name in row.data) + SPARE if row.output else 0
-    peers = warm_up(row, sizes, memory)
-    ours = Series("ours", row.ours, [])
-    for turn in range(repeat):
-        # Every other turn goes backwards, so that no variant always follows the same one.
-        for series in [*peers, ours] if turn % 2 == 0 else [ours, *reversed(peers)]:
-            series.samples.append(run_once(row, series.argv, memory))
-    if row.output:
-        Path(row.output).unlink(missing_ok=True)
+    with at_hand(memory):
+        peers = warm_up(row, sizes)
+        ours = Series("ours", row.ours, [])
+        for turn in range(repeat):
+            # Every other turn goes backwards, so that no variant always follows the same one.
+            for series in [*peers, ours] if turn % 2 == 0 else [ours, *reversed(peers)]:
+                series.samples.append(run_once(row, series.argv))
+        if row.output:
+            Path(row.output).unlink(missing_ok=True)
     best = min(peers, key=lambda series: time_of(row, series))
     growth = sizes["ours"] / sizes["peer"] - 1 if sizes else 0.0
     return Result(row, best, ours, time_of(row, best) / max(time_of(row, ours), 1e-9), growth, peers)

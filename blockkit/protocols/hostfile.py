@@ -42,7 +42,7 @@ DISCARD: Final = {"unmap": True, "on": True, "ignore": False, "off": False}
 _PIECE: Final = 1 << 20
 #: Bytes of one aligned write through the page cache. Larger ones make it allocate larger folios, which a virtual
 #: machine whose host takes back free memory has to fault in again: twice the time. Others get smaller folios anyway.
-_WRITE: Final = 256 << 10
+_WRITE: Final = 512 << 10
 
 
 class HostFile(ProtocolNode):

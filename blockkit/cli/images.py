@@ -92,6 +92,6 @@ def creation_options(texts: tuple[str, ...]) -> dict[str, str]:
 
 def warn(text: str) -> None:
     """Print one line to standard error."""
-    import click
+    from blockkit.cli.output import echo
 
-    click.echo(f"blockkit: warning: {text}", err=True)
+    echo(f"blockkit: warning: {text}", err=True)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
+import sys
 from typing import Final
-
-import click
 
 #: A line that ends in an empty list or object.
 _EMPTY: Final = re.compile(r"^( *)(.*)(\[\]|\{\})(,?)$", re.MULTILINE)
@@ -16,9 +15,14 @@ def valid(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
+def echo(text: str = "", *, err: bool = False) -> None:
+    """Print a line on standard output, or on standard error, at once."""
+    print(text, file=sys.stderr if err else sys.stdout, flush=True)
+
+
 def print_json(value: object) -> None:
     """Print ``value`` with four spaces of indentation; what is empty takes two lines, as in qemu-img."""
     import json
 
     text = valid(json.dumps(value, indent=4, ensure_ascii=False))
-    click.echo(_EMPTY.sub(lambda m: f"{m[1]}{m[2]}{m[3][0]}\n{m[1]}{m[3][1]}{m[4]}", text))
+    echo(_EMPTY.sub(lambda m: f"{m[1]}{m[2]}{m[3][0]}\n{m[1]}{m[3][1]}{m[4]}", text))

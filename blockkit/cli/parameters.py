@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-import click
-
-from blockkit.cli.command import option
-from blockkit.errors import OptionError
+from blockkit.cli.declare import Choice, Kind, WrongWordsError, argument, option
 from blockkit.units import parse_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeVar
-
-    from click.shell_completion import CompletionItem
 
     F = TypeVar("F", bound=Callable[..., Any])
 
@@ -22,52 +17,35 @@ if TYPE_CHECKING:
 CACHE_MODES: Final = ("none", "writeback", "writethrough", "directsync", "unsafe")
 
 
-class SizeType(click.ParamType[int]):
+class _Size(Kind):
     """A number of bytes with a suffix."""
 
     name = "size"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if isinstance(value, int):
-            return value
-        try:
-            return parse_size(value)
-        except OptionError as error:
-            self.fail(str(error), param, ctx)
+    def parse(self, text: str) -> int:
+        return parse_size(text)
 
 
-class FormatType(click.ParamType[str]):
+class _Format(Kind):
     """The name of a format; the graph checks it, as other packages may have formats too."""
 
-    name = "format"
-
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        from click.shell_completion import CompletionItem
-
-        from blockkit.formats import FORMATS
-
-        return [CompletionItem(name) for name in sorted(FORMATS) if name.startswith(incomplete)]
+    name, completes = "format", "format"
 
 
-class ImageType(click.ParamType[str]):
+class _Image(Kind):
     """The name of an image; shells complete it as a path."""
 
-    name = "image"
-
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        from click.shell_completion import CompletionItem
-
-        return [CompletionItem(incomplete, type="file")]
+    name, completes = "image", "file"
 
 
-SIZE: Final = SizeType()
-FORMAT: Final = FormatType()
-IMAGE: Final = ImageType()
+SIZE: Final = _Size()
+FORMAT: Final = _Format()
+IMAGE: Final = _Image()
 
 
 def image_argument(name: str = "image", **extra: Any) -> Callable[[F], F]:
     """Return the decorator of an argument that names an image."""
-    return click.argument(name, type=IMAGE, **extra)
+    return argument(name, type=IMAGE, **extra)
 
 
 def format_option(flag: str = "-f", name: str = "fmt", what: str = "the image") -> Callable[[F], F]:
@@ -78,13 +56,13 @@ def format_option(flag: str = "-f", name: str = "fmt", what: str = "the image") 
 def cache_option(flag: str, name: str, default: str, what: str = "the image") -> Callable[[F], F]:
     """Return the decorator of an option that names a cache mode."""
     return option(
-        flag, name, type=click.Choice(CACHE_MODES), default=default, help=f"Cache mode of {what}.", show_default=True
+        flag, name, type=Choice(*CACHE_MODES), default=default, help=f"Cache mode of {what}.", show_default=True
     )
 
 
-def _refuse_object(_context: click.Context, _parameter: click.Parameter, value: tuple[str, ...]) -> None:
+def _refuse_object(_context: object, _parameter: object, value: tuple[str, ...]) -> None:
     if value:
-        raise click.UsageError(f"--object {value[0]!r}: objects (secrets, throttle groups) are not supported")
+        raise WrongWordsError(f"--object {value[0]!r}: objects (secrets, throttle groups) are not supported")
 
 
 object_option = option(
@@ -104,7 +82,7 @@ _policy_option = option(
 )
 output_option = option(
     "--output",
-    type=click.Choice(("human", "json")),
+    type=Choice("human", "json"),
     default="human",
     show_default=True,
     help="How to print the result.",

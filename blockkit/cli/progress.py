@@ -8,9 +8,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
-import click
-
-from blockkit.cli.command import option
+from blockkit.cli.declare import Choice, option
 from blockkit.cli.terminal import is_terminal
 from blockkit.img.progress import Silent
 from blockkit.units import format_size
@@ -190,7 +188,7 @@ def watching(function: F) -> F:
     return option(
         "--progress",
         "mode",
-        type=click.Choice(("bar", "text", "json", "off")),
+        type=Choice("bar", "text", "json", "off"),
         help="How to show progress: bar, qemu-img's lines, JSON lines on standard error, not at all.",
     )(function)
 

@@ -1,34 +1,20 @@
-"""The top of the command tree."""
+"""The top of the command tree, as click sees it, and what becomes of click's exceptions."""
 
 from __future__ import annotations
 
-from typing import Final
+import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from blockkit import __version__
-from blockkit.cli.command import Lazy, LazyGroup, option
+from blockkit.cli.clicking import LazyGroup
+from blockkit.cli.commands import COMMANDS
+from blockkit.cli.declare import WrongWordsError
+from blockkit.cli.settings import PROGRAM, Settings
 
-PROGRAM: Final = "blockkit"
-
-COMMANDS: Final = {
-    "run": Lazy("blockkit.cli.run.command:command", "Start a PC with disk images of any kind."),
-    "img": Lazy("blockkit.cli.img:group", "Make, convert, examine and check disk images."),
-    "completion": Lazy("blockkit.cli.completion:command", "Print a script that completes commands in a shell."),
-}
-
-
-class Settings:
-    """What holds for the whole run.
-
-    Attributes:
-        debug: Let errors end in a traceback.
-    """
-
-    __slots__ = ("debug",)
-
-    def __init__(self) -> None:
-        self.debug = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def _print_version(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
@@ -43,7 +29,7 @@ def _print_version(context: click.Context, _parameter: click.Parameter, wanted: 
     help="Disk images as a block graph.",
     context_settings={"max_content_width": 100},
 )
-@option(
+@click.option(
     "-V",
     "--version",
     is_flag=True,
@@ -52,8 +38,35 @@ def _print_version(context: click.Context, _parameter: click.Parameter, wanted: 
     callback=_print_version,
     help="Print the version and exit.",
 )
-@option("--debug", is_flag=True, help="Show where an error comes from.")
+@click.option("--debug", is_flag=True, help="Show where an error comes from.")
 @click.pass_context
 def root(context: click.Context, debug: bool) -> None:
     """Run before every command."""
     context.ensure_object(Settings).debug = debug
+
+
+def invoke(words: Sequence[str], settings: Settings) -> int:
+    """Run a command line and return its exit code.
+
+    Raises:
+        WrongWordsError: it is wrong.
+        KeyboardInterrupt: click was interrupted.
+    """
+    try:
+        with root.make_context(PROGRAM, list(words), obj=settings) as context:
+            return root.invoke(context) or 0
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.Abort as error:
+        raise KeyboardInterrupt from error
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.format_message(), file=sys.stderr)  # noqa: T201
+        return error.exit_code
+    except click.UsageError as error:
+        text = error.format_message().rstrip(".")
+        declared = getattr(error.ctx.command, "declared", None) if error.ctx else None
+        raise WrongWordsError(
+            text[:1].lower() + text[1:],
+            path=error.ctx.command_path if error.ctx else "",
+            exit_code=getattr(declared, "failure_code", None) or error.exit_code,
+        ) from error

@@ -10,9 +10,11 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-import click
-
-from blockkit.cli.root import PROGRAM, Settings, root
+from blockkit.cli import plain
+from blockkit.cli.commands import COMMANDS
+from blockkit.cli.declare import WrongWordsError
+from blockkit.cli.output import echo
+from blockkit.cli.settings import PROGRAM, Settings
 from blockkit.errors import BlockkitError, from_os_error
 
 if TYPE_CHECKING:
@@ -43,6 +45,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         arguments: Without the program's name; None takes those of this process.
     """
     if f"_{PROGRAM.upper()}_COMPLETE" in os.environ:
+        from blockkit.cli.root import root
+
         root.main(prog_name=PROGRAM)
     if isinstance(sys.stdout, io.TextIOWrapper):
         # Names of files are bytes, and come out as they went in.
@@ -59,18 +63,13 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         _drop_output()
         return PIPE_CLOSED  # whoever read our output has seen enough
-    except (KeyboardInterrupt, click.Abort) as error:
+    except KeyboardInterrupt as error:
         _complain(_with_notes("interrupted", error))
         return INTERRUPTED
-    except click.UsageError as error:
+    except WrongWordsError as error:
         if settings.debug:
             raise
-        return _usage(error)
-    except click.ClickException as error:
-        if settings.debug:
-            raise
-        _complain(error.format_message())
-        return error.exit_code
+        return _wrong(error)
     except BlockkitError as error:
         if settings.debug:
             raise
@@ -122,7 +121,7 @@ def _is_from_printing(error: OSError) -> bool:
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
-    return trace is not None and trace.tb_frame.f_code is click.echo.__code__
+    return trace is not None and trace.tb_frame.f_code is echo.__code__
 
 
 def _with_notes(text: str, error: BaseException) -> str:
@@ -131,28 +130,19 @@ def _with_notes(text: str, error: BaseException) -> str:
 
 
 def _invoke(words: list[str], settings: Settings) -> int:
-    try:
-        with root.make_context(PROGRAM, words, obj=settings) as context:
-            root.invoke(context)
-    except click.exceptions.Exit as stop:
-        return stop.exit_code
-    return 0
+    found = plain.find(words, COMMANDS, PROGRAM)
+    if found is not None:
+        command, values, path = found
+        return command.run(values, path)
+    from blockkit.cli.root import invoke
+
+    return invoke(words, settings)
 
 
-def _usage(error: click.UsageError) -> int:
-    """Complain about a command line; a command may have its own exit code for that."""
-    if isinstance(error, click.exceptions.NoArgsIsHelpError):
-        click.echo(error.format_message(), err=True)
-        return error.exit_code
-    text = error.format_message().rstrip(".")
-    text = text[:1].lower() + text[1:]
-    if error.ctx is None:
-        _complain(text)
-        return error.exit_code
-    path = error.ctx.command_path
-    where = path.removeprefix(PROGRAM).strip()
-    _complain(f"{where + ': ' if where else ''}{text}; see '{path} --help'")
-    return getattr(error.ctx.command, "failure_code", None) or error.exit_code
+def _wrong(error: WrongWordsError) -> int:
+    where = error.path.removeprefix(PROGRAM).strip()
+    _complain(f"{where + ': ' if where else ''}{error}" + (f"; see '{error.path} --help'" if error.path else ""))
+    return error.exit_code
 
 
 def _unexpected(error: Exception) -> int:

@@ -19,10 +19,12 @@ from typing import Any, Final
 #: Modules of the standard library that are plain Python, and whose execution has no effect on anything else.
 SELDOM_USED: Final = (
     *("inspect", "pdb", "pickle", "hashlib", "platform", "traceback", "textwrap"),
-    *("uuid", "gettext"),
+    *("uuid", "gettext", "datetime"),
 )
 #: What click takes out of them while it is imported, only to call it or to name it as a type.
-_NAMED_BY_CLICK: Final = frozenset((("uuid", "UUID"), ("gettext", "gettext"), ("gettext", "ngettext")))
+_NAMED_BY_CLICK: Final = frozenset(
+    (("uuid", "UUID"), ("gettext", "gettext"), ("gettext", "ngettext"), ("datetime", "datetime"))
+)
 
 #: What is looked up in modules by whoever imports them, and is not worth executing one.
 _OF_IMPORTS: Final = frozenset(("__path__", "__file__", "__cached__", "__wrapped__"))

@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 import click
 import pytest
 
+from blockkit.cli.clicking import build
 from blockkit.cli.root import root
-from blockkit.cli.run.command import EXITS, GROUPS, command
+from blockkit.cli.run.command import EXITS, command
+from blockkit.cli.run.help import GROUPS
 from blockkit.cli.run.runner import CODES, Settings, configure
 from blockkit.cli.run.terminal import Keys
 from blockkit.emul.config import DriveConfig, parse_drive
@@ -55,18 +57,18 @@ def test_help_has_every_option_in_a_group_and_examples(cli: Callable) -> None:
     assert result.code == 0
     for title in GROUPS:
         assert f"{title}:\n" in result.out
-    names = {each.name for each in command.params if isinstance(each, click.Option)}
+    names = {each.name for each in command.parameters if not each.is_argument}
     assert {name for group in GROUPS.values() for name in group} == names
     for example in command.examples:
         assert f"  {example}\n" in result.out
         words = example.split()[2:]
-        command.make_context("run", words, parent=click.Context(root))
+        build(command).make_context("run", words, parent=click.Context(root))
     assert set(CODES.values()) <= set(EXITS)
 
 
 def test_words_become_a_machine() -> None:
     words = "--kernel k --kernel-decompress guest --append quiet --hpet --seed 7 --vga text a.img".split()
-    context = command.make_context("run", words, parent=click.Context(root))
+    context = build(command).make_context("run", words, parent=click.Context(root))
     config = configure(Settings(**context.params), at_terminal=False)
     assert (config.kernel, config.kernel_decompress, config.append) == ("k", "guest", "quiet")
     assert (config.hpet, config.seed, config.vga, config.realtime) == (True, 7, "text", False)

@@ -12,7 +12,8 @@ import click
 import pytest
 
 from blockkit import create_image
-from blockkit.cli.img import COMMANDS, group
+from blockkit.cli.groups import img as group
+from blockkit.cli.img import COMMANDS
 from blockkit.cli.root import root
 from blockkit.cli.running import run
 
@@ -35,8 +36,8 @@ def test_help_has_examples_that_are_valid_and_exit_codes(name: str, img: Callabl
         assert result.code == 0
         assert "Exit codes:\n  0 " in result.out
     command = group.get_command(click.Context(root), name)
-    assert command.examples
-    for example in command.examples:
+    assert command.declared.examples
+    for example in command.declared.examples:
         assert f"  {example}\n" in result.out
         words = example.partition(" | ")[0].replace("'", "").split()
         assert words[:3] == ["blockkit", "img", name]

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-import click
-
-from blockkit.cli.command import Lazy, LazyGroup
+from blockkit.cli.declare import Lazy
 
 COMMANDS: Final = {
     "info": Lazy("blockkit.cli.img.info:command", "Describe an image and its backing chain."),
@@ -21,8 +19,3 @@ COMMANDS: Final = {
     "bench": Lazy("blockkit.cli.img.bench:command", "Measure reading or writing an image."),
     "inspect": Lazy("blockkit.cli.img.inspect:command", "List every on-disk structure with its fields."),
 }
-
-
-@click.group(cls=LazyGroup, table=COMMANDS, help="Make, convert, examine and check disk images.")
-def group() -> None:
-    """Run before every image command."""

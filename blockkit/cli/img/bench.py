@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import click
-
-from blockkit.cli.command import ImageCommand, option
+from blockkit.cli.declare import INTEGER, Choice, WrongWordsError, declared, option
 from blockkit.cli.images import open_named
+from blockkit.cli.output import echo
 from blockkit.cli.parameters import SIZE, cache_option, format_option, image_argument, opening, quiet_option
 from blockkit.cli.progress import watch, watching
 from blockkit.units import format_size
 
 
-@click.command(
+@declared(
     "bench",
-    cls=ImageCommand,
     help="Send requests of one size to IMAGE, one after the other in its address space, and tell the time they take.",
     examples=(
         "blockkit img bench -c 10000 -d 4 disk.qcow2",
@@ -21,15 +19,15 @@ from blockkit.units import format_size
     ),
 )
 @image_argument()
-@option("-c", "--count", type=int, default=75000, show_default=True, help="Requests in all.")
-@option("-d", "--depth", type=int, default=64, show_default=True, help="Requests in flight, each with a thread.")
+@option("-c", "--count", type=INTEGER, default=75000, show_default=True, help="Requests in all.")
+@option("-d", "--depth", type=INTEGER, default=64, show_default=True, help="Requests in flight, each with a thread.")
 @format_option()
-@option("--flush-interval", type=int, default=0, help="Flush after so many writes.")
-@option("-i", "--aio", type=click.Choice(("threads",)), expose_value=False, help="How requests are sent: by threads.")
+@option("--flush-interval", type=INTEGER, default=0, help="Flush after so many writes.")
+@option("-i", "--aio", type=Choice("threads"), expose_value=False, help="How requests are sent: by threads.")
 @option("-n", "--native", is_flag=True, help="Not supported.")
 @option("--no-drain", is_flag=True, help="Do not wait for requests in flight before a flush.")
 @option("-o", "--offset", type=SIZE, default=0, help="Where the first request starts.")
-@option("--pattern", type=int, default=0, help="The byte to write, 0 to 255.")
+@option("--pattern", type=INTEGER, default=0, help="The byte to write, 0 to 255.")
 @option("-s", "--buffer-size", type=SIZE, default=4096, help="Bytes of a request.  [default: 4K]")
 @option("-S", "--step-size", type=SIZE, default=0, help="Bytes between two requests; as many as one has, by default.")
 @cache_option("-t", "cache", "writeback")
@@ -60,7 +58,7 @@ def command(
 ) -> None:
     """Measure and tell."""
     if native:
-        raise click.UsageError("-n: native asynchronous I/O is not supported, requests are sent by threads")
+        raise WrongWordsError("-n: native asynchronous I/O is not supported, requests are sent by threads")
     from blockkit.img.bench import BenchRequest, bench
 
     request = BenchRequest(
@@ -80,13 +78,13 @@ def command(
     ) as node:
         if not quiet:
             kind = "write" if write else "read"
-            click.echo(
+            echo(
                 f"Sending {count} {kind} requests, {buffer_size} bytes each, {depth} in parallel "
                 f"(starting at offset {offset}, step size {request.stride})"
             )
             if flush_interval:
-                click.echo(f"Sending flush every {flush_interval} requests")
+                echo(f"Sending flush every {flush_interval} requests")
         seconds = bench(node, request)
-    click.echo(f"Run completed in {seconds:.3f} seconds.")
+    echo(f"Run completed in {seconds:.3f} seconds.")
     if not quiet and seconds and count:
-        click.echo(f"{count / seconds:.0f} requests/s, {format_size(int(count * buffer_size / seconds))}/s")
+        echo(f"{count / seconds:.0f} requests/s, {format_size(int(count * buffer_size / seconds))}/s")

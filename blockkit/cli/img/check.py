@@ -5,11 +5,9 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
-import click
-
-from blockkit.cli.command import ImageCommand, option
+from blockkit.cli.declare import Choice, declared, option
 from blockkit.cli.images import open_named, takes_option
-from blockkit.cli.output import print_json
+from blockkit.cli.output import echo, print_json
 from blockkit.cli.parameters import (
     cache_option,
     format_option,
@@ -32,9 +30,8 @@ LEAKS: Final = 3
 UNSUPPORTED: Final = 63
 
 
-@click.command(
+@declared(
     "check",
-    cls=ImageCommand,
     help="Check the metadata of IMAGE, and repair it with -r.",
     examples=(
         "blockkit img check disk.qcow2",
@@ -58,7 +55,7 @@ UNSUPPORTED: Final = 63
 @option(
     "-r",
     "--repair",
-    type=click.Choice(("leaks", "all")),
+    type=Choice("leaks", "all"),
     help="Repair leaked clusters, or all that can be repaired without losing data.",
 )
 @cache_option("-T", "cache", "writeback")
@@ -74,7 +71,7 @@ def command(
     share: bool,
     image_opts: bool,
     policy: str,
-) -> None:
+) -> int:
     """Check the image and print what was found."""
     from blockkit.block.facets import Checkable
     from blockkit.block.report import Repair
@@ -90,8 +87,8 @@ def command(
     driver = format_of(node).driver
     if not isinstance(format_of(node), Checkable):
         node.close()
-        click.echo(f"blockkit: {image}: images of format {driver} have nothing to check", err=True)
-        raise click.exceptions.Exit(UNSUPPORTED)
+        echo(f"blockkit: {image}: images of format {driver} have nothing to check", err=True)
+        return UNSUPPORTED
     if repair is not None:
         node.close()
         # An image that is not fit to be written is fit to be repaired.
@@ -102,7 +99,7 @@ def command(
         def mended(report: CheckReport) -> None:
             _print_findings(report)
             if output == "human" and not quiet:
-                click.echo(
+                echo(
                     "The following inconsistencies were found and repaired:\n\n"
                     f"    {report.leaks_fixed} leaked clusters\n    {report.corruptions_fixed} corruptions\n\n"
                     "Double checking the fixed image now..."
@@ -115,46 +112,47 @@ def command(
     elif not quiet:
         _print_summary(report)
     if report.check_errors:
-        raise click.exceptions.Exit(FAILED)
+        return FAILED
     if report.corruptions:
-        raise click.exceptions.Exit(CORRUPT)
+        return CORRUPT
     if report.leaks:
-        raise click.exceptions.Exit(LEAKS)
+        return LEAKS
+    return CLEAN
 
 
 def _print_findings(report: CheckReport) -> None:
     """Print each finding to standard error, as qemu-img does."""
     for finding in report.findings:
-        click.echo(paint(str(finding), YELLOW if finding.severity.value == "leak" else RED, sys.stderr), err=True)
+        echo(paint(str(finding), YELLOW if finding.severity.value == "leak" else RED, sys.stderr), err=True)
     counted = report.leaks + report.leaks_fixed + report.corruptions + report.corruptions_fixed + report.check_errors
     if report.findings and counted > len(report.findings):
         from blockkit.block.report import MAX_FINDINGS
 
         if len(report.findings) == MAX_FINDINGS:
-            click.echo(f"only the first {MAX_FINDINGS} findings are listed", err=True)
+            echo(f"only the first {MAX_FINDINGS} findings are listed", err=True)
 
 
 def _print_summary(report: CheckReport) -> None:
     if report.clean:
-        click.echo(paint("No errors were found on the image.", GREEN))
+        echo(paint("No errors were found on the image.", GREEN))
     if report.corruptions:
-        click.echo(
+        echo(
             paint(f"\n{report.corruptions} errors were found on the image.", RED)
             + "\nData may be corrupted, or further writes to the image may corrupt it."
         )
     if report.leaks:
-        click.echo(
+        echo(
             paint(f"\n{report.leaks} leaked clusters were found on the image.", YELLOW)
             + "\nThis means waste of disk space, but no harm to data."
         )
     if report.check_errors:
-        click.echo(f"\n{report.check_errors} internal errors have occurred during the check.")
+        echo(f"\n{report.check_errors} internal errors have occurred during the check.")
     if report.total_clusters and report.allocated_clusters:
-        click.echo(
+        echo(
             f"{report.allocated_clusters}/{report.total_clusters} = "
             f"{report.allocated_clusters * 100 / report.total_clusters:.2f}% allocated, "
             f"{report.fragmented_clusters * 100 / report.allocated_clusters:.2f}% fragmented, "
             f"{report.compressed_clusters * 100 / report.allocated_clusters:.2f}% compressed clusters"
         )
     if report.image_end_offset:
-        click.echo(f"Image end offset: {report.image_end_offset}")
+        echo(f"Image end offset: {report.image_end_offset}")

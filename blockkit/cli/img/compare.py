@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
-import click
-
-from blockkit.cli.command import ImageCommand, option
+from blockkit.cli.declare import declared, option
 from blockkit.cli.images import open_named
+from blockkit.cli.output import echo
 from blockkit.cli.parameters import cache_option, format_option, image_argument, opening, quiet_option
 from blockkit.cli.progress import watch, watching
 from blockkit.cli.terminal import GREEN, RED, paint
 from blockkit.units import SECTOR, align_up
 
 
-@click.command(
+@declared(
     "compare",
-    cls=ImageCommand,
     help="Tell whether FIRST and SECOND hold the same disk. Where one is longer, the rest of it must be zeros.",
     examples=(
         "blockkit img compare disk.raw disk.qcow2",
@@ -55,13 +53,13 @@ def command(
     share: bool,
     image_opts: bool,
     policy: str,
-) -> None:
+) -> int:
     """Compare and tell."""
     from blockkit.img.compare import compare
 
     def tell(text: str) -> None:
         if not quiet:
-            click.echo(text)
+            echo(text)
 
     with ExitStack() as stack:
         one, other = (
@@ -74,11 +72,11 @@ def command(
         tell("Warning: Image size mismatch!")
     if found is None:
         tell(paint("Images are identical.", GREEN))
-        return
+        return 0
     if found.kind == "size":
         tell(paint("Strict mode: Image size mismatch!", RED))
     elif found.kind == "status":
         tell(paint(f"Strict mode: Offset {found.offset} block status mismatch!", RED))
     else:
         tell(paint(f"Content mismatch at offset {found.offset}!", RED))
-    raise click.exceptions.Exit(1)
+    return 1

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import click
-
-from blockkit.cli.command import ImageCommand, option
+from blockkit.cli.declare import Integer, WrongWordsError, argument, declared, option
 from blockkit.cli.images import creation_options, policy_named, warn
 from blockkit.cli.parameters import FORMAT, IMAGE, SIZE, cache_option, format_option, opening, quiet_option
 from blockkit.cli.progress import watch, watching
@@ -15,9 +13,8 @@ if TYPE_CHECKING:
     from blockkit.img.convert import ConvertResult
 
 
-@click.command(
+@declared(
     "convert",
-    cls=ImageCommand,
     help="Copy one SOURCE, or several as one disk, into a new image TARGET. '-' is standard input, or output.",
     examples=(
         "blockkit img convert -O qcow2 disk.raw disk.qcow2",
@@ -26,7 +23,7 @@ if TYPE_CHECKING:
         "blockkit img convert -O qcow2 disk.raw - | ssh host 'cat > disk.qcow2'",
     ),
 )
-@click.argument("images", nargs=-1, type=IMAGE, metavar="SOURCE... TARGET")
+@argument("images", nargs=-1, type=IMAGE, metavar="SOURCE... TARGET")
 @format_option(what="the sources")
 @option("-O", "output_format", type=FORMAT, default="raw", show_default=True, help="Format of the target.")
 @option("-o", "options", multiple=True, metavar="NAME=VALUE,...", help="Creation options; 'help' lists them.")
@@ -35,7 +32,7 @@ if TYPE_CHECKING:
     "-S", "sparse_size", type=SIZE, help="Runs of this many zero bytes are left out; 0 allocates all.  [default: 4K]"
 )
 @option("-n", "keep_target", is_flag=True, help="Write into an existing target.")
-@option("-m", "workers", type=click.IntRange(1, 16), help="Requests in flight.")
+@option("-m", "workers", type=Integer(1, 16), help="Requests in flight.")
 @option(
     "-W",
     "in_any_order",
@@ -91,13 +88,13 @@ def command(
         print_option_help(output_format)
         return
     if snapshot is not None:
-        raise click.UsageError(f"-l {snapshot!r}: internal snapshots cannot be converted")
+        raise WrongWordsError(f"-l {snapshot!r}: internal snapshots cannot be converted")
     if bitmaps:
-        raise click.UsageError("--bitmaps: bitmaps cannot be copied")
+        raise WrongWordsError("--bitmaps: bitmaps cannot be copied")
     if len(images) < 2:
-        raise click.UsageError("a source and a target are needed")
+        raise WrongWordsError("a source and a target are needed")
     if copy_offload and sparse_size is not None:
-        raise click.UsageError("-C and -S exclude each other")
+        raise WrongWordsError("-C and -S exclude each other")
     from blockkit.img.convert import convert
     from blockkit.img.request import DEFAULT_SPARSE_SIZE, STANDARD_STREAM, ConvertRequest
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import click
-
-from blockkit.cli.command import ImageCommand, option
+from blockkit.cli.declare import WrongWordsError, argument, declared, option
 from blockkit.cli.images import creation_options
+from blockkit.cli.output import echo
 from blockkit.cli.parameters import FORMAT, IMAGE, SIZE, object_option, quiet_option
 
 
-@click.command(
+@declared(
     "create",
-    cls=ImageCommand,
     help="Make a new image of SIZE bytes (with a suffix: 10G), or of the size of its backing file.",
     examples=(
         "blockkit img create -f qcow2 disk.qcow2 10G",
@@ -20,8 +18,8 @@ from blockkit.cli.parameters import FORMAT, IMAGE, SIZE, object_option, quiet_op
         "blockkit img create -f qcow2 -o help",
     ),
 )
-@click.argument("image", type=IMAGE, required=False)
-@click.argument("size", type=SIZE, required=False)
+@argument("image", type=IMAGE, required=False)
+@argument("size", type=SIZE, required=False)
 @option("-f", "fmt", type=FORMAT, default="raw", show_default=True, help="Format of the new image.")
 @option("-o", "options", multiple=True, metavar="NAME=VALUE,...", help="Creation options; 'help' lists them.")
 @option("-b", "backing_file", type=IMAGE, help="Backing file, recorded as given.")
@@ -44,12 +42,12 @@ def command(
         print_option_help(fmt)
         return
     if image is None:
-        raise click.UsageError("the name of the new image is missing")
+        raise WrongWordsError("the name of the new image is missing")
     from blockkit.img.create import CreateRequest, plan
 
     new = plan(CreateRequest(image, fmt, size, creation_options(options), backing_file, backing_format, not unchecked))
     if not quiet:
-        click.echo(f"Formatting '{image}', fmt={fmt} " + " ".join(f"{name}={value}" for name, value in new.told()))
+        echo(f"Formatting '{image}', fmt={fmt} " + " ".join(f"{name}={value}" for name, value in new.told()))
     new.create()
 
 
@@ -57,6 +55,6 @@ def print_option_help(fmt: str) -> None:
     """List the creation options of a format."""
     from blockkit.img.create import option_help
 
-    click.echo(f"Supported {fmt} options:")
+    echo(f"Supported {fmt} options:")
     for name, kind, meaning in option_help(fmt):
-        click.echo(f"  {f'{name}={kind}':<34} - {meaning}")
+        echo(f"  {f'{name}={kind}':<34} - {meaning}")

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import click
-
-from blockkit.cli.command import ImageCommand, option
+from blockkit.cli.declare import argument, declared, option
 from blockkit.cli.images import creation_options, open_named, warn
 from blockkit.cli.parameters import FORMAT, format_option, opening, quiet_option
 from blockkit.cli.progress import watch, watching
 
 
-@click.command(
+@declared(
     "dd",
-    cls=ImageCommand,
     help="Copy blocks of one image into a new one: if=IMAGE of=IMAGE [bs=SIZE] [count=BLOCKS] [skip=BLOCKS]. "
     "As in qemu-img, count includes the blocks that are skipped.",
     examples=(
@@ -20,7 +17,7 @@ from blockkit.cli.progress import watch, watching
         "blockkit img dd bs=512 count=1 if=disk.qcow2 of=boot-sector.raw",
     ),
 )
-@click.argument("operands", nargs=-1, metavar="if=IMAGE of=IMAGE [bs=SIZE] [count=BLOCKS] [skip=BLOCKS]")
+@argument("operands", nargs=-1, metavar="if=IMAGE of=IMAGE [bs=SIZE] [count=BLOCKS] [skip=BLOCKS]")
 @format_option(what="the source")
 @option("-O", "output_format", type=FORMAT, default="raw", show_default=True, help="Format of the new image.")
 @option("-o", "options", multiple=True, metavar="NAME=VALUE,...", help="Its creation options.")

@@ -5,11 +5,9 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-import click
-
-from blockkit.cli.command import ImageCommand, option
+from blockkit.cli.declare import declared, option
 from blockkit.cli.images import open_named
-from blockkit.cli.output import print_json
+from blockkit.cli.output import echo, print_json
 from blockkit.cli.parameters import format_option, image_argument, opening, output_option
 from blockkit.cli.terminal import BOLD, is_terminal, paint, table
 from blockkit.units import format_size
@@ -22,9 +20,8 @@ if TYPE_CHECKING:
     from blockkit.img.info import ImageInfo
 
 
-@click.command(
+@declared(
     "info",
-    cls=ImageCommand,
     help="Describe IMAGE: format, sizes, backing file, snapshots. Files it names are opened for --backing-chain only.",
     examples=(
         "blockkit img info disk.qcow2",
@@ -63,7 +60,7 @@ def command(
         told = [as_json(info) for info in found]
         print_json(told if backing_chain else told[0])
     else:
-        click.echo("\n\n".join("\n".join(_human(info)) for info in found))
+        echo("\n\n".join("\n".join(_human(info)) for info in found))
 
 
 def _human(info: ImageInfo) -> Iterator[str]:
@@ -147,4 +144,4 @@ def _print_limits(node: Node, output: str) -> None:
         for one in found
     ]
     header = ("NODE", "REQUEST", "MEMORY", "ZERO", "DISCARD", "MAXIMUM", "OPTIMAL", "CAPABILITIES", "FILE")
-    click.echo("\n".join(table(header, rows, right=range(1, 7))))
+    echo("\n".join(table(header, rows, right=range(1, 7))))

@@ -5,9 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-import click
-
-from blockkit.cli.command import ImageCommand
+from blockkit.cli.declare import WrongWordsError, argument, declared
 from blockkit.cli.images import open_named
 from blockkit.cli.output import valid
 from blockkit.cli.parameters import format_option, image_argument, opening, output_option
@@ -19,9 +17,8 @@ if TYPE_CHECKING:
     from blockkit.schema import Structure
 
 
-@click.command(
+@declared(
     "inspect",
-    cls=ImageCommand,
     help="List every on-disk structure of IMAGE with the offset, value and meaning of each field. "
     "With STRUCTURE, only those whose name has that word in it.",
     examples=(
@@ -31,7 +28,7 @@ if TYPE_CHECKING:
     ),
 )
 @image_argument()
-@click.argument("structures", nargs=-1, metavar="[STRUCTURE]...")
+@argument("structures", nargs=-1, metavar="[STRUCTURE]...")
 @format_option()
 @output_option
 @opening
@@ -59,7 +56,7 @@ def _at_least_one(found: Iterator[Structure], names: tuple[str, ...]) -> Iterato
     """Pass structures on; it is an error if none has any of ``names``."""
     one = next(found, None)
     if one is None:
-        raise click.UsageError(f"no structure of the image is called {' or '.join(map(repr, names))}")
+        raise WrongWordsError(f"no structure of the image is called {' or '.join(map(repr, names))}")
     yield one
     yield from found
 

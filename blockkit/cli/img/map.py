@@ -6,9 +6,7 @@ import sys
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-import click
-
-from blockkit.cli.command import ImageCommand, option
+from blockkit.cli.declare import declared, option
 from blockkit.cli.images import open_named
 from blockkit.cli.parameters import SIZE, format_option, image_argument, opening, output_option
 from blockkit.errors import ImageError, OptionError
@@ -22,9 +20,8 @@ if TYPE_CHECKING:
 _BATCH: Final = 4096
 
 
-@click.command(
+@declared(
     "map",
-    cls=ImageCommand,
     help="Show where the bytes of IMAGE are stored: the file, the offset in it, and the depth in the backing chain.",
     examples=(
         "blockkit img map disk.qcow2",

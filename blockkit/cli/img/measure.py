@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import click
-
-from blockkit.cli.command import ImageCommand, option
+from blockkit.cli.declare import WrongWordsError, declared, option
 from blockkit.cli.images import creation_options, open_named
-from blockkit.cli.output import print_json
+from blockkit.cli.output import echo, print_json
 from blockkit.cli.parameters import FORMAT, SIZE, format_option, image_argument, opening, output_option
 
 
-@click.command(
+@declared(
     "measure",
-    cls=ImageCommand,
     help="Tell how large a new image would be that holds what IMAGE holds, or an empty disk of --size bytes.",
     examples=(
         "blockkit img measure -O qcow2 disk.raw",
@@ -41,14 +38,14 @@ def command(
 ) -> None:
     """Measure and print."""
     if snapshot is not None:
-        raise click.UsageError(f"-l {snapshot!r}: internal snapshots cannot be measured")
+        raise WrongWordsError(f"-l {snapshot!r}: internal snapshots cannot be measured")
     if any(word in ("help", "?") for text in options for word in text.split(",")):
         from blockkit.cli.img.create import print_option_help
 
         print_option_help(output_format)
         return
     if (image is None) == (size is None):
-        raise click.UsageError("either an image or --size is needed, and not both")
+        raise WrongWordsError("either an image or --size is needed, and not both")
     from blockkit.img.measure import as_json, measure
 
     chosen = creation_options(options)
@@ -61,6 +58,6 @@ def command(
     if output == "json":
         print_json(as_json(found))
         return
-    click.echo(f"required size: {found.required}\nfully allocated size: {found.fully_allocated}")
+    echo(f"required size: {found.required}\nfully allocated size: {found.fully_allocated}")
     if found.bitmaps is not None:
-        click.echo(f"bitmaps size: {found.bitmaps}")
+        echo(f"bitmaps size: {found.bitmaps}")

@@ -5,29 +5,25 @@ from __future__ import annotations
 import re
 from typing import Final
 
-import click
-
-from blockkit.cli.command import ImageCommand, option
+from blockkit.cli.declare import Choice, argument, declared, option
 from blockkit.cli.images import open_named
+from blockkit.cli.output import echo
 from blockkit.cli.parameters import format_option, image_argument, opening, quiet_option
 
 #: A size that would be taken for options.
 _NEGATIVE: Final = re.compile(r"-[0-9.]+[bkmgtpe]?(ib|b)?", re.IGNORECASE)
 
 
-class ResizeCommand(ImageCommand):
-    """A command whose last word may be a negative number."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Keep a size such as ``-1G`` from being taken for options."""
-        if args and _NEGATIVE.fullmatch(args[-1]) and "--" not in args:
-            args = [*args[:-1], "--", args[-1]]
-        return super().parse_args(ctx, args)
+def _keep_negative(words: list[str]) -> list[str]:
+    """Keep a size such as ``-1G``, the last word, from being taken for options."""
+    if words and _NEGATIVE.fullmatch(words[-1]) and "--" not in words:
+        return [*words[:-1], "--", words[-1]]
+    return words
 
 
-@click.command(
+@declared(
     "resize",
-    cls=ResizeCommand,
+    prepare=_keep_negative,
     help="Change the size of the disk in IMAGE to SIZE, or by +SIZE or -SIZE.",
     examples=(
         "blockkit img resize disk.qcow2 +10G",
@@ -36,11 +32,11 @@ class ResizeCommand(ImageCommand):
     ),
 )
 @image_argument()
-@click.argument("size", metavar="[+|-]SIZE")
+@argument("size", metavar="[+|-]SIZE")
 @format_option()
 @option(
     "--preallocation",
-    type=click.Choice(("off", "metadata", "falloc", "full")),
+    type=Choice("off", "metadata", "falloc", "full"),
     default="off",
     show_default=True,
     help="How to reserve what is added.",
@@ -67,4 +63,4 @@ def command(
     with open_named(image, fmt, image_opts=image_opts, share=share, policy=policy, read_only=False) as node:
         resize(node, wanted, shrink=shrink, preallocate=Preallocation(preallocation))
     if not quiet:
-        click.echo("Image resized.")
+        echo("Image resized.")

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-import click
-
-from blockkit.cli.command import ImageCommand, option
+from blockkit.cli.declare import FLOAT, Choice, Integer, argument, declared, option
 from blockkit.cli.parameters import IMAGE, SIZE
 
 if TYPE_CHECKING:
@@ -27,47 +25,10 @@ EXITS: Final = {
     143: "terminated",
 }
 
-#: Which options stand together in the help.
-GROUPS: Final = {
-    "Disks": ("drives", "cdrom", "snapshot", "policy"),
-    "What is started": ("kernel", "initrd", "append", "kernel_decompress", "bios", "load", "force_load"),
-    "The machine": ("memory", "accel", "cpu", "vga", "hpet", "clock", "seed", "realtime", "reboot"),
-    "Around it": ("serial", "monitor", "gdb"),
-    "How it ends": ("until", "timeout", "save"),
-    "Looking inside": ("exits", "trace"),
-}
 
-
-class RunCommand(ImageCommand):
-    """A command whose options are listed in groups, and whose guest has exit codes of its own."""
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        options = [each for each in self.get_params(ctx) if isinstance(each, click.Option)]
-        records = {each.name: each.get_help_record(ctx) for each in options}
-        for title, names in GROUPS.items():
-            with formatter.section(title):
-                formatter.write_dl([found for name in names if (found := records.pop(name, None))])
-        with formatter.section("Others"):
-            formatter.write_dl([found for found in records.values() if found])
-
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Keys"):
-            formatter.write_dl(
-                [
-                    ("Ctrl-A h", "help"),
-                    ("Ctrl-A x", "quit"),
-                    ("Ctrl-A c", "monitor or guest"),
-                    ("Ctrl-A Ctrl-A", "Ctrl-A"),
-                ]
-            )
-        super().format_epilog(ctx, formatter)
-        with formatter.section("A guest's own code"):
-            formatter.write_text("A guest that writes N to port 501h ends the machine with exit code 2N+1, as in QEMU.")
-
-
-@click.command(
+@declared(
     "run",
-    cls=RunCommand,
+    shown_by="blockkit.cli.run.help:RunCommand",
     help="Start a PC with DISK, or any number of --drive, and connect its serial port to the terminal.",
     examples=(
         "blockkit run disk.qcow2",
@@ -80,7 +41,7 @@ class RunCommand(ImageCommand):
     ),
     exits=EXITS,
 )
-@click.argument("disk", type=IMAGE, required=False)
+@argument("disk", type=IMAGE, required=False)
 @option(
     "--drive",
     "drives",
@@ -105,7 +66,7 @@ class RunCommand(ImageCommand):
 @option("--append", default="", metavar="TEXT", help="Its command line.")
 @option(
     "--kernel-decompress",
-    type=click.Choice(("auto", "host", "guest")),
+    type=Choice("auto", "host", "guest"),
     default="auto",
     show_default=True,
     help="Who decompresses a bzImage: the host, at once and without KASLR; the guest; or whoever is faster.",
@@ -135,7 +96,7 @@ class RunCommand(ImageCommand):
 )
 @option(
     "--vga",
-    type=click.Choice(("none", "text")),
+    type=Choice("none", "text"),
     help="Whether there is a screen; shown in the terminal if it is asked for and the serial port is elsewhere."
     "  [default: text, but none with --kernel]",
 )
@@ -148,7 +109,7 @@ class RunCommand(ImageCommand):
 )
 @option(
     "--seed",
-    type=int,
+    type=Integer(),
     default=0,
     show_default=True,
     help="Of what is random in the machine: of RDRAND, and of what --kernel gives Linux to begin with.",
@@ -169,7 +130,7 @@ class RunCommand(ImageCommand):
 @option("--monitor", metavar="WHERE", help="QMP at stdio or unix:PATH.")
 @option("--gdb", metavar="WHERE", help="Wait for gdb at [HOST:]PORT or unix:PATH.")
 @option("--until", metavar="TEXT", help="End well when the guest's serial port or screen shows TEXT.")
-@option("--timeout", type=float, metavar="SECONDS", help="End after so many seconds.")
+@option("--timeout", type=FLOAT, metavar="SECONDS", help="End after so many seconds.")
 @option("--save", type=IMAGE, metavar="FILE", help="Save the whole machine at the end, for --load.")
 @option(
     "--exits", is_flag=True, help="Show a table of accesses to registers of devices, and of those for each request."
@@ -180,9 +141,8 @@ class RunCommand(ImageCommand):
     metavar="FILE",
     help="Write what becomes of each request: .json for Perfetto, .jsonl, else text.",
 )
-@click.pass_context
-def command(context: click.Context, /, **words: Any) -> None:
+def command(**words: Any) -> int:
     """Build the machine and run it."""
     from blockkit.cli.run.runner import Settings, run
 
-    context.exit(run(Settings(**words)))
+    return run(Settings(**words))

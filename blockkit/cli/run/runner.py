@@ -7,9 +7,8 @@ import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final, Literal
 
-import click
-
 from blockkit.cli.images import policy_named, warn
+from blockkit.cli.output import echo
 from blockkit.cli.run.display import Display
 from blockkit.cli.run.terminal import Keys, RawTerminal, stdio_backend
 from blockkit.cli.terminal import is_terminal
@@ -156,7 +155,7 @@ def exit_code(outcome: Outcome, guest: int, has_until: bool) -> int:
 
 def say(text: str) -> None:
     """Print one line to standard error."""
-    click.echo(f"blockkit: {text}", err=True)
+    echo(f"blockkit: {text}", err=True)
 
 
 class Around:
@@ -211,7 +210,7 @@ class Around:
             from blockkit.emul.observe.counts import AccessCounts
 
             counts = self._session.accesses = AccessCounts(self._session)
-            stack.callback(lambda: click.echo("\n".join(counts.table()), err=True))
+            stack.callback(lambda: echo("\n".join(counts.table()), err=True))
             stack.callback(counts.close)
             if not at_terminal and is_terminal(sys.stderr):
                 self._session.pc.between.append(Live(counts).show)
@@ -291,7 +290,7 @@ class Live:
         now = time.monotonic()
         if now >= self._next:
             self._next = now + _EVERY
-            click.echo("\x1b[H\x1b[J" + "\n".join(self._counts.table(_ROWS)), err=True)
+            echo("\x1b[H\x1b[J" + "\n".join(self._counts.table(_ROWS)), err=True)
 
 
 def _appears(session: Session, text: str) -> Callable[[], bool]:

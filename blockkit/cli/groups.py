@@ -1,0 +1,13 @@
+"""Groups of commands, as click sees them."""
+
+from __future__ import annotations
+
+import click
+
+from blockkit.cli.clicking import LazyGroup
+from blockkit.cli.img import COMMANDS
+
+
+@click.group(cls=LazyGroup, table=COMMANDS, help="Make, convert, examine and check disk images.")
+def img() -> None:
+    """Run before every image command."""

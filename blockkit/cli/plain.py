@@ -51,7 +51,10 @@ def _load(place: str) -> Any:
 
 def read(command: Command, words: Sequence[str]) -> dict[str, Any] | None:
     """Return the values that ``words`` give the parameters of ``command``; None if they are not plain."""
-    if any(not _KNOWN.issuperset(each.attributes) for each in command.parameters):
+    if any(
+        not _KNOWN.issuperset(each.attributes) or (each.flags and "nargs" in each.attributes)
+        for each in command.parameters
+    ):
         return None
     try:
         given, places = _sort(command, command.prepare(list(words)))

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 from blockkit.block.chain import locate
-from blockkit.block.facets import HasHostFile, MapsInBulk, WritesCompressed, WritesPieces
+from blockkit.block.facets import GivesRoom, HasHostFile, MapsInBulk, WritesCompressed, WritesPieces
 from blockkit.block.node import Kind
 from blockkit.block.zeros import is_zero, zero_fill, zero_grains, zeros
 from blockkit.errors import BlockkitError, NodeIOError, UnsupportedOperationError
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 #: chunks leave more of them to the caches of the processor.
 CHUNK = 512 * KiB
 CLUSTERED_CHUNK = 1024 * KiB
+#: What one worker deals with at once where it can take room for all of it and write it chunk by chunk.
+STRETCH = 8192 * KiB
 
 #: Parts one worker takes at once, where they are short.
 _MAX_BATCH = 256
@@ -110,6 +112,10 @@ class _Copier:
         self._batched: WritesPieces | None = None
         if isinstance(target, WritesPieces) and not (plan.compressed or plan.copy_range):
             self._batched = target
+        # While it has room, a thread must not write to the range otherwise: zeros have to take care of themselves.
+        self._roomy: GivesRoom | None = None
+        if self._batched and isinstance(target, GivesRoom) and plan.target_is_zero and target.backing is None:
+            self._roomy = target
         self._lock = threading.Lock()
         self._parts = self._cut()
         self._ahead: _Part | None = None
@@ -123,6 +129,8 @@ class _Copier:
         for at, stop, is_data, node, place in self._stored():
             while at < stop:
                 limit = (at + shift) // chunk * chunk + chunk - shift
+                if self._roomy and is_data:
+                    limit = self._stretch_from(at, stop) or limit
                 if stop <= limit:
                     yield at, stop, is_data, node, place
                     break
@@ -132,6 +140,15 @@ class _Copier:
                 yield at, limit, is_data, node, place
                 place += limit - at
                 at = limit
+
+    def _stretch_from(self, at: int, stop: int) -> int:
+        """Return where to cut so that what lies before it, or behind it, is a stretch; 0 where none is worth it."""
+        unit, shift = self.unit, self.shift
+        begin = align_up(at + shift, unit) - shift
+        end = (min(stop, (begin + shift) // STRETCH * STRETCH + STRETCH - shift) + shift) // unit * unit - shift
+        if end - begin <= self.chunk:
+            return 0
+        return begin if begin > at else end
 
     def _stored(self) -> Iterator[_Part]:
         """Yield how the source is stored, without what needs not be copied, which counts as done."""
@@ -243,6 +260,9 @@ class _Copier:
                 self._write_zeros(start, end)
                 continue
             length = end - start
+            if length > self.chunk:
+                self._copy_stretch(buffer[filled:], part)
+                continue
             view = buffer[filled : filled + length]
             self._read(part, view)
             # One grain that does not start with a zero byte is all data.
@@ -258,6 +278,29 @@ class _Copier:
             filled += length
         assert self._batched is not None, "only then are parts batched"
         self._batched.write_pieces(pieces)
+
+    def _copy_stretch(self, buffer: memoryview, part: _Part) -> None:
+        """Copy a long part that begins and ends with clusters of the target, by and by; its zeros are left out."""
+        start, end, _, node, place = part
+        assert self._roomy is not None, "only then are there stretches"
+        assert self._batched is not None, "it is the same node"
+        room = self._roomy.room(start + self.shift, end - start)
+        try:
+            for at in range(start, end, self.chunk):
+                view = buffer[: min(self.chunk, end - at)]
+                self._read((at, at + len(view), _DATA, node, place + at - start), view)
+                pieces = [(at + run + self.shift, view[run:stop]) for run, stop in self._runs(at, view)]
+                if room is None:
+                    self._batched.write_pieces(pieces)
+                else:
+                    for piece in pieces:
+                        room.put(*piece)
+        except BaseException:
+            if room is not None:
+                room.abandon()
+            raise
+        if room is not None:
+            room.keep()
 
     def _read(self, part: _Part, buf: memoryview) -> None:
         node = part[3]

@@ -81,6 +81,34 @@ class WritesPieces(Protocol):
         ...
 
 
+class Room(Protocol):
+    """Room for a range of the disk that nothing is stored of yet; see :class:`GivesRoom`."""
+
+    def put(self, offset: int, data: memoryview) -> None:
+        """Store ``data``, whole clusters, at ``offset`` of the disk: in the range, behind what was put before."""
+        ...
+
+    def keep(self) -> None:
+        """Make what was put part of the disk, and give back the rest; the last thing that is done with it."""
+        ...
+
+    def abandon(self) -> None:
+        """Give all of it back; likewise."""
+        ...
+
+
+@runtime_checkable
+class GivesRoom(Protocol):
+    """A long stretch can be written in many pieces that are linked together at its end.
+
+    Other requests for the range wait until then, those of the same thread for ever.
+    """
+
+    def room(self, offset: int, length: int) -> Room | None:
+        """Take room for whole clusters; None where the range holds something, or it cannot be had now."""
+        ...
+
+
 @runtime_checkable
 class Inspectable(Protocol):
     """Its on-disk structures can be listed with every field."""

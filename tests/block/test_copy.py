@@ -62,6 +62,7 @@ def test_the_target_reads_as_the_source(
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
         patch.setattr("blockkit.block.copy.CHUNK", chunk)
         patch.setattr("blockkit.block.copy.CLUSTERED_CHUNK", chunk)
+        patch.setattr("blockkit.block.copy.STRETCH", 3 * chunk)
         theirs, ours = Path(name, "a.qcow2"), Path(name, "b")
         fill(theirs, clusters[0], runs)
         if clusters[1]:

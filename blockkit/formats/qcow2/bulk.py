@@ -1,7 +1,8 @@
 """Writing many scattered clusters at once.
 
 A conversion meets disks whose data lies in thousands of single clusters. New clusters can lie anywhere in the file, so
-those of a whole batch are taken in one piece, written by one system call, and linked under one lock.
+those of a whole batch are taken in one piece, written by one system call, and linked under one lock. A long stretch is
+taken in one piece too, and linked together when all of it is written.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from array import array
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from blockkit.errors import UsageError
 from blockkit.formats.qcow2.schema import COPIED
 
 if TYPE_CHECKING:
@@ -79,6 +81,90 @@ def _write_some(node: Qcow2Writer, pieces: Sequence[tuple[int, memoryview]]) -> 
         finally:
             node.ranges.release(token)
     return fitting
+
+
+def take_room(node: Qcow2Writer, offset: int, length: int) -> Stretch | None:
+    """Take clusters for ``[offset, offset + length)`` of the disk; None unless that is simple."""
+    geometry = node.metadata.geometry
+    first, count = offset >> geometry.cluster_bits, length >> geometry.cluster_bits
+    index = first & geometry.l2_entries - 1
+    if (offset | length) & geometry.cluster_size - 1 or not 0 < count <= geometry.l2_entries - index:
+        return None
+    with node.lock:
+        if not node.may_begin() or offset + length > node.reach:
+            return None
+        if any(node.metadata.writable_table(first >> geometry.l2_bits).entries[index : index + count]):
+            return None
+        token = node.ranges.try_exclusive(first, first + count)
+        if not token:
+            return None
+        refcounts, places = node.metadata.refcounts, []
+        try:
+            while count:
+                places.append(refcounts.allocate(count))
+                count -= places[-1][1]
+        except BaseException:
+            for place in places:
+                refcounts.give_back(*place)
+            node.ranges.release(token)
+            raise
+    return Stretch(node, token, places)
+
+
+class Stretch:
+    """Clusters that are taken for a range of the disk and not linked yet; see Room.
+
+    Args:
+        node: The image.
+        token: Of the range, which is ours alone.
+        places: Runs of clusters in the file, ``(first, count)``.
+    """
+
+    def __init__(self, node: Qcow2Writer, token: int, places: list[tuple[int, int]]) -> None:
+        self._node, self._token = node, token
+        self._free = places[::-1]
+        self._written: list[tuple[int, int, int]] = []  # first cluster of the disk, how many, and of the file
+
+    def put(self, offset: int, data: memoryview) -> None:
+        """Write ``data``, whole clusters that belong at ``offset`` of the disk, into the next of ours."""
+        bits = self._node.metadata.geometry.cluster_bits
+        cluster, left = offset >> bits, len(data) >> bits
+        if (offset | len(data)) & (1 << bits) - 1:
+            raise UsageError(f"{self._node}: {len(data)} bytes at {offset:#x} are not whole clusters")
+        while left:
+            host, free = self._free.pop()
+            count = min(free, left)
+            if count < free:
+                self._free.append((host + count, free - count))
+            # Noted first: what is not written whole is given back like the rest.
+            self._written.append((cluster, count, host))
+            self._node.data.push(host << bits, [data[: count << bits]])
+            cluster, left, data = cluster + count, left - count, data[count << bits :]
+
+    def keep(self) -> None:
+        """Link what was written, and give back the rest."""
+        node, bits = self._node, self._node.metadata.geometry.cluster_bits
+        with node.lock:
+            try:
+                self._give_back()
+                for cluster, count, host in self._written:
+                    _link(node, [(cluster, count)], host << bits)
+                node.metadata.commit_if_large()
+            finally:
+                node.ranges.release(self._token)
+
+    def abandon(self) -> None:
+        """Give everything back."""
+        with self._node.lock:
+            try:
+                self._free += [(host, count) for _, count, host in self._written]
+                self._give_back()
+            finally:
+                self._node.ranges.release(self._token)
+
+    def _give_back(self) -> None:
+        for place in self._free:
+            self._node.metadata.refcounts.give_back(*place)
 
 
 def _eligible(node: Qcow2Writer, pieces: Sequence[tuple[int, memoryview]]) -> list[tuple[int, int]]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Iterator, Sequence
 
+    from blockkit.block.facets import Room
     from blockkit.block.node import Buffer
     from blockkit.block.ranges import RangeLock
     from blockkit.formats.qcow2.mapping import L2Table
@@ -205,6 +206,14 @@ class Qcow2Writer(Qcow2Reader):
         if self.read_only:
             self._refuse_write()
         write_pieces(self, pieces)
+
+    def room(self, offset: int, length: int) -> Room | None:
+        """Take room for a long stretch; see GivesRoom."""
+        from blockkit.formats.qcow2.bulk import take_room
+
+        if self.read_only:
+            self._refuse_write()
+        return take_room(self, offset, length)
 
     # For the modules of this format, with the lock held except to get it.
 

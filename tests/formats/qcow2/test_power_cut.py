@@ -124,6 +124,23 @@ class Guest:
                 node.write_compressed(first * SECTOR, encoded)
                 inside = range(first, min(first + cluster, node.size // SECTOR))
                 self.note(start, {s: frozenset([tag(self.number, s)]) for s in inside})
+        elif kind == "room":
+            cluster = node.cluster_size // SECTOR
+            first, count = first // cluster * cluster, max(count // cluster, 1)
+            room = node.room(first * SECTOR, count * cluster * SECTOR)
+            if room is None:
+                return
+            put: dict[int, frozenset[bytes]] = {}
+            for at in range(first, first + count * cluster, cluster):
+                if self.rng.random() < 0.7:
+                    tags = {s: tag(self.number, s) for s in range(at, at + cluster)}
+                    room.put(at * SECTOR, memoryview(b"".join(tags.values())))
+                    put |= {s: frozenset([value]) for s, value in tags.items()}
+            if self.rng.random() < 0.2:
+                room.abandon()
+            else:
+                room.keep()
+                self.note(start, put)
         elif kind in ("zero", "keep"):
             node.zero(first * SECTOR, count * SECTOR, unmap=kind == "zero")
             self.note(start, {s: frozenset([ZERO]) for s in sectors})
@@ -169,7 +186,14 @@ def some_sectors(logged: Logged, rng: random.Random) -> set[int]:
     return {sector for sector in sectors if rng.random() < 0.5}
 
 
-MIX = ["write"] * 8 + ["compressed"] * 2 + ["zero", "zero", "keep", "discard", "discard"] + ["flush"] * 3 + ["grow"]
+MIX = (
+    ["write"] * 8
+    + ["room"] * 3
+    + ["compressed"] * 2
+    + ["zero", "zero", "keep", "discard", "discard"]
+    + ["flush"] * 3
+    + ["grow"]
+)
 
 
 def illegal(history: History, cut: int, node: Qcow2Node) -> str:

@@ -174,6 +174,8 @@ class UnixBackend(Backend):
                 listen_at(self._socket, path)
             else:
                 self._socket.connect(path)
+                # Somebody is there already: what the guest says before the thread runs is not lost.
+                self._peer = self._socket
         except OSError as error:
             self._socket.close()
             raise from_os_error(error, f"serial: {path}") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,29 +18,7 @@ if TYPE_CHECKING:
     from blockkit.cli.declare import Lazy
 
 
-class WithHelp(click.Command):
-    """A command whose help option is made without click's machinery of translations and cleaning."""
-
-    def get_help_option(self, ctx: click.Context) -> click.Option | None:
-        if not self.add_help_option:
-            return None
-        return click.Option(
-            ["-h", "--help"],
-            is_flag=True,
-            is_eager=True,
-            expose_value=False,
-            callback=_show_help,
-            help="Show this message and exit.",
-        )
-
-
-def _show_help(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
-    if wanted and not context.resilient_parsing:
-        click.echo(context.get_help())
-        context.exit()
-
-
-class LazyGroup(WithHelp, click.Group):
+class LazyGroup(click.Group):
     """A group whose commands are a literal table."""
 
     def __init__(self, *args: Any, table: Mapping[str, Lazy], **extra: Any) -> None:
@@ -55,8 +32,7 @@ class LazyGroup(WithHelp, click.Group):
         entry = self.table.get(cmd_name)
         if entry is None:
             return None
-        module, _, attribute = entry.place.partition(":")
-        found = getattr(import_module(module), attribute)
+        found = declare.load(entry.place)
         return build(found) if isinstance(found, declare.Command) else found
 
     def resolve_command(
@@ -75,7 +51,7 @@ class LazyGroup(WithHelp, click.Group):
             formatter.write_dl([(name, entry.summary) for name, entry in self.table.items()])
 
 
-class DeclaredCommand(WithHelp):
+class DeclaredCommand(click.Command):
     """Click's side of a declared command: with examples and exit codes in its help."""
 
     def __init__(self, declared: declare.Command) -> None:
@@ -90,11 +66,7 @@ class DeclaredCommand(WithHelp):
             raise self.declared.blame(error, ctx.command_path)  # noqa: B904 - it is the same error
 
     def invoke(self, ctx: click.Context) -> int:
-        try:
-            return self.declared.run(ctx.params, ctx.command_path)
-        except click.UsageError as error:
-            error.ctx = error.ctx or ctx
-            raise
+        return self.declared.run(ctx.params, ctx.command_path)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         if self.declared.examples:
@@ -109,8 +81,7 @@ def build(declared: declare.Command) -> DeclaredCommand:
     """Return click's side of a command."""
     if not declared.shown_by:
         return DeclaredCommand(declared)
-    module, _, attribute = declared.shown_by.partition(":")
-    made: DeclaredCommand = getattr(import_module(module), attribute)(declared)
+    made: DeclaredCommand = declare.load(declared.shown_by)(declared)
     return made
 
 

@@ -7,6 +7,7 @@ business, which :mod:`blockkit.cli.clicking` makes of the same declaration.
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from blockkit.errors import BlockkitError
@@ -56,6 +57,12 @@ class Lazy(NamedTuple):
     place: str
     summary: str
     commands: str = ""
+
+
+def load(place: str) -> Any:
+    """Return what is at ``"module:attribute"``."""
+    module, _, attribute = place.partition(":")
+    return getattr(import_module(module), attribute)
 
 
 class Kind:

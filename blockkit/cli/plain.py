@@ -6,10 +6,9 @@ words again and knows what to say. What is read here comes out as it would there
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
-from blockkit.cli.declare import Command, flags_of
+from blockkit.cli.declare import Command, flags_of, load
 from blockkit.errors import OptionError
 
 if TYPE_CHECKING:
@@ -36,17 +35,12 @@ def find(words: Sequence[str], commands: dict[str, Lazy], path: str) -> tuple[Co
         return None
     path = f"{path} {words[0]}"
     if entry.commands:
-        return find(words[1:], _load(entry.commands), path)
-    command = _load(entry.place)
+        return find(words[1:], load(entry.commands), path)
+    command = load(entry.place)
     if not isinstance(command, Command):
         return None
     values = read(command, words[1:])
     return None if values is None else (command, values, path)
-
-
-def _load(place: str) -> Any:
-    module, _, attribute = place.partition(":")
-    return getattr(import_module(module), attribute)
 
 
 def read(command: Command, words: Sequence[str]) -> dict[str, Any] | None:

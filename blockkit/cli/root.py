@@ -27,7 +27,7 @@ def _print_version(context: click.Context, _parameter: click.Parameter, wanted: 
     cls=LazyGroup,
     table=COMMANDS,
     help="Disk images as a block graph.",
-    context_settings={"max_content_width": 100},
+    context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]},
 )
 @click.option(
     "-V",

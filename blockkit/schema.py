@@ -2,7 +2,8 @@
 
 An on-disk structure is declared once, as a :class:`Record`: each field carries the Construct that encodes it, the type
 a type checker sees, and one line with its unit and meaning. ``Record.schema`` is the plain ``construct.Struct``, for
-anything Construct can do. This is the only module that meets Construct's untyped side.
+anything Construct can do; it is made when it is first asked for. What fits is decoded and encoded without it, and what
+does not, Construct judges (see :mod:`blockkit.constructs`).
 
 ``construct-typing`` was measured first: it adds 8 ms to the start of every command (typing_extensions and its wrapper
 classes), has no frozen dataclasses and keeps Construct's own error texts, so it could not replace what is below.
@@ -14,14 +15,11 @@ import dataclasses
 import enum
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, dataclass_transform
 
-import construct
-
+from blockkit.constructs import Con, MisfitError
 from blockkit.errors import FormatError
 from blockkit.frozen import Frozen
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from blockkit.block.node import Buffer
 
 
@@ -59,7 +57,7 @@ class Structure(NamedTuple):
     fields: list[FieldValue]
 
 
-def field(con: Any, doc: str = "", *, names: type[enum.Enum] | None = None, default: Any = dataclasses.MISSING) -> Any:
+def field(con: Con, doc: str = "", *, names: type[enum.Enum] | None = None, default: Any = dataclasses.MISSING) -> Any:
     """Declare a field.
 
     Args:
@@ -89,6 +87,18 @@ def name_of(value: object, names: type[enum.Enum] | None) -> str:
         return "unknown"
 
 
+class _Schema:
+    """A record's Construct, made when it is first asked for."""
+
+    def __get__(self, _: object, record: type[Record]) -> Any:
+        if (made := record.__dict__.get("_made")) is None:
+            import construct
+
+            made = construct.Struct(*(name / con.construct for name, con in record._cons))
+            type.__setattr__(record, "_made", made)
+        return made
+
+
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(field,))
 class Record(Frozen):
     """An immutable structure of an image's metadata.
@@ -97,12 +107,13 @@ class Record(Frozen):
     is what error messages and ``inspect`` call it.
     """
 
-    schema: ClassVar[Any]
+    schema = _Schema()  # not annotated, or dataclasses would ask for it
     title: ClassVar[str] = ""
+    _cons: ClassVar[tuple[tuple[str, Con], ...]]
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        cls.schema = construct.Struct(*(f.name / f.metadata["construct"] for f in dataclasses.fields(cls)))
+        cls._cons = tuple((f.name, f.metadata["construct"]) for f in dataclasses.fields(cls))
         cls.title = cls.__dict__.get("title", cls.__name__)
 
     @classmethod
@@ -112,43 +123,56 @@ class Record(Frozen):
         Raises:
             FormatError: ``data`` is short or violates the schema; the message names the field.
         """
+        whole, at = bytes(data), 0
+        values: dict[str, object] = {}
         try:
-            parsed = cls.schema.parse(bytes(data))
+            for name, con in cls._cons:
+                values[name], at = con.take(whole, at, values)
+        except MisfitError:
+            values = cls._judge(whole, offset)
+        return cls(**values)
+
+    @classmethod
+    def _judge(cls, data: bytes, offset: int) -> dict[str, object]:
+        """Decode as Construct does, which says what is wrong."""
+        import construct
+
+        try:
+            parsed = cls.schema.parse(data)
         except construct.ConstructError as error:
             raise FormatError(_plain(error), where=cls.title, offset=offset) from error
         except (OverflowError, MemoryError, UnicodeDecodeError) as error:
             raise FormatError(f"cannot be decoded: {error}", where=cls.title, offset=offset) from error
-        return cls(**{f.name: parsed[f.name] for f in dataclasses.fields(cls)})
+        return {name: parsed[name] for name, _ in cls._cons}
 
     def build(self) -> bytes:
         """Encode; ``parse(x.build()) == x`` for every record."""
-        built: bytes = self.schema.build(vars(self))
-        return built
+        values = vars(self)
+        try:
+            return b"".join(con.give(values[name], values) for name, con in self._cons)
+        except MisfitError:
+            built: bytes = self.schema.build(values)
+            return built
 
     def structure(self, offset: int) -> Structure:
         """Describe this record as it lies at ``offset`` bytes of its file."""
-        values, cons, position = vars(self), [], 0
+        values, position = vars(self), 0
         rows = []
         for f in dataclasses.fields(self):
-            cons.append(f.name / f.metadata["construct"])
-            end = len(construct.Struct(*cons).build(values))
-            if end > position:
-                value, doc = values[f.name], f.metadata["doc"]
+            value, doc = values[f.name], f.metadata["doc"]
+            size = len(f.metadata["construct"].give(value, values))
+            if size:
                 named = name_of(value, f.metadata["names"])
                 meaning = f"{named} ({doc})" if named and doc else named or doc
-                rows.append(FieldValue(offset + position, end - position, f.name, value, meaning))
-            position = end
+                rows.append(FieldValue(offset + position, size, f.name, value, meaning))
+            position += size
         return Structure(self.title, offset, position, rows)
 
-    @classmethod
-    def documentation(cls) -> Iterator[tuple[str, str, str]]:
-        """Yield ``(name, construct, meaning)`` of each field, for generated reference pages."""
-        for f in dataclasses.fields(cls):
-            yield f.name, str(f.metadata["construct"]), f.metadata["doc"]
 
-
-def _plain(error: construct.ConstructError) -> str:
+def _plain(error: Exception) -> str:
     """Turn Construct's two-line texts into one line that starts with the field."""
+    import construct
+
     text = " ".join(str(error).split())
     path = getattr(error, "path", "") or ""
     name = path.removeprefix("(parsing)").removeprefix("(building)").strip(" ->")

@@ -145,7 +145,7 @@ def uses_construct(one: Import) -> bool:
 
 
 def may_import_construct(module: str) -> bool:
-    return any(part == "schema" or part.endswith("_schema") for part in module.split(".")[1:])
+    return any(part in ("schema", "constructs") or part.endswith("_schema") for part in module.split(".")[1:])
 
 
 def sample(place: Path, layer: str, source: str) -> Path:

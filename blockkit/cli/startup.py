@@ -1,14 +1,13 @@
 """Starting fast: modules that others import but hardly ever use are executed when they are first used.
 
-click, construct and dataclasses import these for one rare function each; executing them takes about a fifth of the
-whole run of ``blockkit img info``. ``importlib.util.LazyLoader`` does not help: in Python 3.11 a later ``import`` of
+click and dataclasses import these for one rare function each; executing ``inspect`` alone takes a sixth of the whole
+run of ``blockkit img info``. ``importlib.util.LazyLoader`` does not help: in Python 3.11 a later ``import`` of
 the same module looks at its ``__spec__``, which makes it load at once. Here the placeholder has all the attributes that
 the import system asks for, and only a name it does not have executes the module, in place.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 from importlib import import_module
@@ -17,10 +16,7 @@ from types import ModuleType
 from typing import Any, Final
 
 #: Modules of the standard library that are plain Python, and whose execution has no effect on anything else.
-SELDOM_USED: Final = (
-    *("inspect", "pdb", "pickle", "hashlib", "platform", "traceback", "textwrap"),
-    *("uuid", "gettext", "datetime"),
-)
+SELDOM_USED: Final = ("inspect", "textwrap", "uuid", "gettext", "datetime")
 #: What click takes out of them while it is imported, only to call it or to name it as a type.
 _NAMED_BY_CLICK: Final = frozenset(
     (("uuid", "UUID"), ("gettext", "gettext"), ("gettext", "ngettext"), ("datetime", "datetime"))
@@ -53,8 +49,6 @@ class Delayed(ModuleType):
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
         if (self.__name__, name) in _NAMED_BY_CLICK and _asked_by_click():
             return StandIn(self.__name__, name)
-        if (self.__name__, name) == ("platform", "system"):
-            return _system  # construct asks while it is imported
         _execute(self)
         value: object = getattr(self, name) if name in self.__dict__ else ModuleType.__getattribute__(self, name)
         return value
@@ -81,11 +75,6 @@ def _execute(module: ModuleType) -> None:
             module.__dict__["_delayed"] = False
             spec.loader.exec_module(module)
             module.__class__ = ModuleType
-
-
-def _system() -> str:
-    """What ``platform.system`` says, without loading it."""
-    return os.uname().sysname
 
 
 def _asked_by_click() -> bool:

@@ -15,8 +15,7 @@ from __future__ import annotations
 import enum
 from typing import Final
 
-from construct import Bytes, Const, Int32ul, Int64ul
-
+from blockkit.constructs import Bytes, Const, Int32ul, Int64ul
 from blockkit.schema import Record, field
 from blockkit.units import MiB
 

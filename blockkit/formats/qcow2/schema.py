@@ -20,8 +20,7 @@ from __future__ import annotations
 import enum
 from typing import ClassVar, Final
 
-from construct import Bytes, Const, GreedyBytes, If, Int8ub, Int16ub, Int32ub, Int64ub, this
-
+from blockkit.constructs import Bytes, Const, GreedyBytes, If, Int8ub, Int16ub, Int32ub, Int64ub, this
 from blockkit.schema import Record, field
 from blockkit.units import KiB, MiB
 

@@ -276,7 +276,12 @@ class Node(ABC):
 
     def read_into(self, offset: int, buf: bytearray | memoryview) -> None:
         """Fill ``buf`` (writable, C-contiguous, any length) from ``offset``; never short."""
-        self.readv(offset, (buf,))
+        view = memoryview(buf).cast("B")
+        length = len(view)
+        if offset < 0 or offset + length > self.size:
+            self._out_of_range(offset, length)
+        if length:
+            self._readv(offset, [view])
 
     def readv(self, offset: int, buffers: Sequence[bytearray | memoryview]) -> None:
         """Fill all ``buffers`` in order from ``offset``; never short.

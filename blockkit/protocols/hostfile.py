@@ -43,6 +43,8 @@ _PIECE: Final = 1 << 20
 #: Bytes of one aligned write through the page cache. Larger ones make it allocate larger folios, which a virtual
 #: machine whose host takes back free memory has to fault in again: twice the time. Others get smaller folios anyway.
 _WRITE: Final = 512 << 10
+#: What offsets a file can have, bytes.
+_MAX_SIZE: Final = (1 << 63) - 1
 
 
 class HostFile(ProtocolNode):
@@ -219,6 +221,18 @@ class HostFile(ProtocolNode):
                 return data
         return super().pull_bytes(offset, length)
 
+    def pull(self, offset: int, buffers: list[memoryview]) -> None:
+        # The way of one piece, as large copies read it; whatever comes out differently is seen to below.
+        length = len(buffers[0])
+        if len(buffers) == 1 and self._direct is None and offset + length <= self.size:
+            try:
+                done = os.preadv(self._fd, buffers, offset)
+            except OSError as error:
+                raise self._failed(error, f"cannot read {length} bytes at {offset:#x}") from error
+            if done == length:
+                return
+        super().pull(offset, buffers)
+
     def _readv(self, offset: int, buffers: list[memoryview]) -> None:
         try:
             if self._direct is not None:
@@ -245,6 +259,29 @@ class HostFile(ProtocolNode):
             if done == length:
                 return
         self._writev(offset, [memoryview(data)], False)
+
+    def push(self, offset: int, buffers: list[memoryview], fua: bool = False) -> None:
+        # Likewise.
+        data = buffers[0]
+        length = len(data)
+        end = offset + length
+        if (
+            (len(buffers) == 1 and length <= _WRITE and not fua)
+            and not (self.read_only or self._mode.sync or self._direct is not None)
+            and (end <= self.size or (end <= _MAX_SIZE and Cap.GROW in self.caps))
+        ):
+            try:
+                done = os.pwrite(self._fd, data, offset)
+            except OSError as error:
+                raise self._failed(error, f"cannot write {length} bytes at {offset:#x}") from error
+            finally:
+                self._dirty = True
+                if end > self.size:
+                    self._grew()
+            if done == length:
+                return
+            offset, buffers = offset + done, [data[done:]]
+        super().push(offset, buffers, fua)
 
     def _writev(self, offset: int, buffers: list[memoryview], fua: bool) -> None:
         end = offset + total_length(buffers)

@@ -40,12 +40,21 @@ def write_fully(fd: int, offset: int, buffers: Sequence[memoryview], flags: int 
             done = os.pwritev(fd, buffers[:IOV_MAX], offset, flags)
         if not done:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if len(buffers) == 1 and done == len(buffers[0]):
+            return
         offset += done
         buffers = split_buffers(buffers, done)[1]
 
 
 def write_in_pieces(fd: int, offset: int, buffers: Sequence[memoryview], piece: int) -> None:
     """Store all ``buffers`` at ``offset`` with system calls that do not cross a multiple of ``piece`` bytes."""
+    if len(buffers) == 1:
+        data, at = buffers[0], 0
+        while at < len(data):
+            stop = at + piece - (offset + at) % piece
+            write_fully(fd, offset + at, [data[at:stop]])
+            at = stop
+        return
     left = list(buffers)
     while left:
         now, left = split_buffers(left, piece - offset % piece)

@@ -70,6 +70,8 @@ def test_offsets_no_file_can_have_are_refused(path: Path, offset: int) -> None:
         with pytest.raises(BlockkitError):
             node.write(offset, b"abcd")
         with pytest.raises(BlockkitError):
+            node.push(offset, [memoryview(b"abcd")])
+        with pytest.raises(BlockkitError):
             node.zero(offset, 4)
         assert node.size == 10
 
@@ -117,6 +119,10 @@ def test_short_system_calls_are_continued(path: Path, monkeypatch: pytest.Monkey
         node.write(0, b"0123456789abcdefghij")
         node.writev(20, [b"klmno", b"p", b"qrstuvwxyz"])
         assert node.read(0, 36) == b"0123456789abcdefghijklmnopqrstuvwxyz"
+        node.push(36, [memoryview(b"0123456789")])
+        last = bytearray(b"?" * 12)
+        node.pull(36, [memoryview(last)])
+        assert last == b"0123456789\0\0"
         one, two = bytearray(10), bytearray(26)
         node.readv(0, [one, two])
         assert one + two == b"0123456789abcdefghijklmnopqrstuvwxyz"

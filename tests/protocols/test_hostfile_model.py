@@ -25,6 +25,8 @@ operations = st.one_of(
     st.tuples(st.just("write"), offsets, lengths, st.booleans()),
     st.tuples(st.just("vector"), offsets, st.lists(lengths, max_size=4), st.booleans()),
     st.tuples(st.just("read"), offsets, lengths),
+    st.tuples(st.just("push"), offsets, lengths, st.booleans()),
+    st.tuples(st.just("pull"), offsets, lengths),
     st.tuples(st.just("zero"), offsets, lengths, st.booleans()),
     st.tuples(st.just("discard"), offsets, lengths),
     st.tuples(st.just("resize"), offsets, st.sampled_from([Preallocation.OFF, Preallocation.FULL])),
@@ -70,6 +72,18 @@ class Model:
     def read(self, offset: int, length: int) -> None:
         offset, length = self.clip(offset, length)
         assert self.node.read(offset, length) == self.expected[offset : offset + length]
+
+    def push(self, offset: int, length: int, fua: bool) -> None:
+        data = self.fresh(length)
+        if data:
+            self.node.push(offset, [memoryview(data)], fua)
+        self.put(offset, data)
+
+    def pull(self, offset: int, length: int) -> None:
+        buf = bytearray(b"?" * length)
+        if length:
+            self.node.pull(offset, [memoryview(buf)])
+        assert buf == bytes(self.expected[offset : offset + length]).ljust(length, b"\0")
 
     def zero(self, offset: int, length: int, unmap: bool) -> None:
         self.node.zero(offset, length, unmap=unmap)

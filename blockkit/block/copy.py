@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 from blockkit.block.chain import locate
-from blockkit.block.facets import GivesRoom, HasHostFile, MapsInBulk, WritesCompressed, WritesPieces
+from blockkit.block.facets import ExpectsGrowth, GivesRoom, HasHostFile, MapsInBulk, WritesCompressed, WritesPieces
 from blockkit.block.node import Kind
 from blockkit.block.zeros import is_zero, zero_fill, zero_grains, zeros
 from blockkit.errors import BlockkitError, NodeIOError, UnsupportedOperationError
@@ -204,6 +204,8 @@ class _Copier:
 
     def run(self) -> None:
         """Copy everything; raise the first error."""
+        if isinstance(self.target, ExpectsGrowth):
+            self.target.expect_growth()
         self._ahead = next(self._parts, None)
         workers = max(1, self.plan.workers)
         threads = [threading.Thread(target=self._work, daemon=True) for _ in range(workers - 1)]

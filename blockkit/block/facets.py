@@ -110,6 +110,15 @@ class GivesRoom(Protocol):
 
 
 @runtime_checkable
+class ExpectsGrowth(Protocol):
+    """What it is stored in grows while it is filled, and can be made ready for that."""
+
+    def expect_growth(self) -> None:
+        """Reserve space ahead of what is written from now on; what is not used is given back when it is closed."""
+        ...
+
+
+@runtime_checkable
 class Inspectable(Protocol):
     """Its on-disk structures can be listed with every field."""
 

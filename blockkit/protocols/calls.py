@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from blockkit.block.syscall import SystemCall
-from blockkit.protocols import device, direct, fallocate, hostfile, vectors
+from blockkit.protocols import device, direct, fallocate, growth, hostfile, vectors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,6 +34,10 @@ def _all(buffers: Any) -> int:
 def _fallocated(mode: int, offset: int, length: int) -> _Meaning:
     action = "discard" if mode & fallocate.PUNCH_HOLE else "zero" if mode & fallocate.ZERO_RANGE else "reserve"
     return "fallocate", action, offset, length
+
+
+def _reserved(offset: int, length: int) -> _Meaning:
+    return "ioctl", "reserve", offset, length
 
 
 def _written(buffers: Any, offset: int, flags: int = 0) -> _Meaning:
@@ -137,8 +141,10 @@ def _install() -> None:
         (hostfile, "os", watched_os),
         (vectors, "os", watched_os),
         (direct, "os", watched_os),
+        (growth, "os", watched_os),
         (device, "fcntl", watched_fcntl),
         (fallocate, "fallocate", _watched(fallocate.fallocate, _fallocated)),
+        (fallocate, "reserve", _watched(fallocate.reserve, _reserved)),
     ):
         _replaced.append((module, name, getattr(module, name)))
         setattr(module, name, value)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from blockkit.block.syscall import SystemCall
     from blockkit.protocols.direct import DirectIO
+    from blockkit.protocols.growth import Growth
 
 #: What ``discard`` may be, and whether it means that space is given back.
 DISCARD: Final = {"unmap": True, "on": True, "ignore": False, "off": False}
@@ -84,6 +85,7 @@ class HostFile(ProtocolNode):
         self._has_punch = self._has_zero_range = self._has_holes = True
         self._flush_error = 0
         self._direct: DirectIO | None = None
+        self._growth: Growth | None = None
         self.size = self._measure(status)
         alignment = 1
         if mode.direct:
@@ -321,6 +323,16 @@ class HostFile(ProtocolNode):
         """Take note of a write past the end. The file is asked, as a resize may have come between."""
         with self._lock:
             self.size = self._measure(os.fstat(self._fd))
+            if self._growth is not None:
+                self._growth.follow(self.size)
+
+    def expect_growth(self) -> None:
+        """Reserve space ahead of the end from now on, as it will grow much; what is not used is given back at last."""
+        with self._lock:
+            if self._growth is None and Cap.GROW in self.caps:
+                from blockkit.protocols.growth import Growth
+
+                self._growth = Growth(self._fd, self.size)
 
     def _store_direct(self, direct: DirectIO, offset: int, end: int, buffers: list[memoryview], flags: int) -> None:
         if direct.aligned(offset, buffers):
@@ -535,6 +547,10 @@ class HostFile(ProtocolNode):
         try:
             if self._dirty:
                 self._flush()
+            if self._growth is not None:
+                self._growth.end()
+        except OSError as error:
+            raise self._failed(error, "cannot give back space") from error
         finally:
             # Nobody may use the number again: it may soon belong to another file.
             self._fd = -1

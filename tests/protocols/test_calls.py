@@ -13,7 +13,7 @@ import pytest
 
 from blockkit.block.node import Preallocation
 from blockkit.errors import NodeIOError
-from blockkit.protocols import calls, device, direct, fallocate, hostfile, vectors
+from blockkit.protocols import calls, device, direct, fallocate, growth, hostfile, vectors
 from blockkit.protocols.file import create_file
 
 if TYPE_CHECKING:
@@ -37,7 +37,10 @@ def short(call: SystemCall) -> tuple[str, str, int, int]:
 
 
 def places() -> list[object]:
-    return [hostfile.os, vectors.os, direct.os, device.fcntl, fallocate.fallocate]
+    return [
+        *(hostfile.os, vectors.os, direct.os, growth.os),
+        *(device.fcntl, fallocate.fallocate, fallocate.reserve),
+    ]
 
 
 UNWATCHED = places()

@@ -10,6 +10,7 @@ import os
 from array import array
 from typing import TYPE_CHECKING
 
+from blockkit.block.facets import ExpectsGrowth
 from blockkit.block.node import Kind, Place
 from blockkit.block.zeros import zeros
 from blockkit.errors import CorruptImageError, UnsupportedOperationError, UsageError
@@ -214,6 +215,11 @@ class Qcow2Writer(Qcow2Reader):
         if self.read_only:
             self._refuse_write()
         return take_room(self, offset, length)
+
+    def expect_growth(self) -> None:
+        """Many clusters will be allocated; see ExpectsGrowth."""
+        if isinstance(self.data, ExpectsGrowth):
+            self.data.expect_growth()
 
     # For the modules of this format, with the lock held except to get it.
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import mmap
 import threading
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 from blockkit.block.chain import locate
@@ -17,6 +16,7 @@ from blockkit.block.facets import ExpectsGrowth, GivesRoom, HasHostFile, MapsInB
 from blockkit.block.node import Kind
 from blockkit.block.zeros import is_zero, zero_fill, zero_grains, zeros
 from blockkit.errors import BlockkitError, NodeIOError, UnsupportedOperationError
+from blockkit.frozen import Frozen
 from blockkit.units import KiB, align_up
 
 if TYPE_CHECKING:
@@ -44,8 +44,7 @@ _Part: TypeAlias = "tuple[int, int, bool, Node | None, int]"
 _DATA, _ZERO = True, False
 
 
-@dataclass(slots=True)
-class CopyPlan:
+class CopyPlan(Frozen):
     """How to copy; see :func:`copy`.
 
     Attributes:
@@ -67,8 +66,8 @@ class CopyPlan:
     workers: int = 2
     copy_range: bool = False
     salvage: bool = False
-    advance: Callable[[int], None] = field(default=lambda _count: None)
-    failed: Callable[[int, int, BlockkitError], None] = field(default=lambda _offset, _length, _error: None)
+    advance: Callable[[int], None] = lambda _count: None
+    failed: Callable[[int, int, BlockkitError], None] = lambda _offset, _length, _error: None
 
 
 def copy(source: Node, target: Node, plan: CopyPlan, *, source_offset: int = 0, length: int | None = None,

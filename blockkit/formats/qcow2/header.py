@@ -5,7 +5,7 @@ Everything here is bounded by one cluster, and every count is checked against it
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from blockkit.errors import CorruptImageError, FormatError, UnsupportedFeatureError
@@ -40,9 +40,8 @@ class Extension(Frozen):
     offset: int = 0
 
 
-@dataclass(slots=True)
 class HeaderCluster:
-    """All that cluster 0 says.
+    """All that cluster 0 says. No dataclass: making one takes half a millisecond of the start of every command.
 
     Attributes:
         fixed: The fields every version has, and those of version 3.
@@ -51,10 +50,17 @@ class HeaderCluster:
         backing_file: The name as stored; None without a backing file.
     """
 
-    fixed: Header
-    additional: bytes = b""
-    extensions: list[Extension] = field(default_factory=list)
-    backing_file: bytes | None = None
+    __slots__ = ("additional", "backing_file", "extensions", "fixed")
+
+    def __init__(
+        self,
+        fixed: Header,
+        additional: bytes = b"",
+        extensions: list[Extension] | None = None,
+        backing_file: bytes | None = None,
+    ) -> None:
+        self.fixed, self.additional, self.backing_file = fixed, additional, backing_file
+        self.extensions = extensions if extensions is not None else []
 
     # -- derived ---------------------------------------------------------------------------------------
 

@@ -12,7 +12,6 @@ from blockkit.block.bases import FormatNode
 from blockkit.block.node import Cap, Extent, Kind, Limits
 from blockkit.block.ranges import RangeLock
 from blockkit.errors import CorruptImageError, ImageError
-from blockkit.formats.qcow2.codecs import Codec, codec_for
 from blockkit.formats.qcow2.extents import table_columns, table_extents
 from blockkit.formats.qcow2.header import read_header
 from blockkit.formats.qcow2.metadata import Metadata
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from blockkit.block.facts import ImageFacts
     from blockkit.block.node import Node
     from blockkit.block.sizes import BitmapFacts
+    from blockkit.formats.qcow2.codecs import Codec
     from blockkit.formats.qcow2.header import HeaderCluster
     from blockkit.formats.qcow2.mapping import L2Table
 
@@ -283,6 +283,8 @@ class Qcow2Reader(FormatNode):
 
     def _get_codec(self) -> Codec:
         if self._codec is None:
+            from blockkit.formats.qcow2.codecs import codec_for
+
             self._codec = codec_for(self.header.compression_type, self._compression_level)
         return self._codec
 

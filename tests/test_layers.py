@@ -21,6 +21,7 @@ FORBIDDEN = {
     "formats": {"protocols", "img", "cli"},
     "protocols": {"formats", "img", "cli"},
     "img": {"cli"},
+    "native": {"block", "formats", "protocols", "img", "cli", "cpu", "emul"},
     "cpu": {"block", "formats", "protocols", "img", "cli", "emul"},
     "emul": {"formats", "protocols", "img", "cli"},
 }

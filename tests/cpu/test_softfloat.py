@@ -12,8 +12,8 @@ import pytest
 
 from blockkit.cpu import state
 from blockkit.cpu.dialect import plain
-from blockkit.cpu.dialect.llvm import Library
 from blockkit.cpu.system.softfloat_round import FLOAT_FLAGS
+from blockkit.native.llvm import Library
 from tests.cpu.floats import HostFloats
 from tests.cpu.host import available
 
@@ -227,7 +227,9 @@ def test_the_native_form_computes_the_same() -> None:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     llvm.initialize_native_asmparser()
-    module = llvm.parse_assembly(Library(_MODULES).lower().replace("define internal", "define"))
+    module = llvm.parse_assembly(
+        Library(_MODULES, (state.FAULT_VECTOR, state.FAULT_ERROR)).lower().replace("define internal", "define")
+    )
     module.verify()
     engine = llvm.create_mcjit_compiler(module, llvm.Target.from_default_triple().create_target_machine(opt=1))
     slots = (ctypes.c_uint64 * state.SLOTS)()

@@ -11,8 +11,8 @@ import pytest
 
 from blockkit.cpu import state
 from blockkit.cpu.dialect import plain
-from blockkit.cpu.dialect.llvm import Library
 from blockkit.cpu.system import MODULES
+from blockkit.native.llvm import Library
 from tests.cpu.x87_cases import a_stack
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def engine() -> Any:
     llvm.initialize_native_asmprinter()
     llvm.initialize_native_asmparser()
     memory = import_module("tests.cpu.flat_memory")
-    text = Library([*(import_module(name) for name in _NAMES), memory]).lower()
+    text = Library([*(import_module(name) for name in _NAMES), memory], (state.FAULT_VECTOR, state.FAULT_ERROR)).lower()
     text = text.replace("define internal", "define") + '\n!1 = !{!"branch_weights", i32 1, i32 2000}\n'
     module = llvm.parse_assembly(text)
     module.verify()

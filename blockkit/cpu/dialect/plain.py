@@ -9,6 +9,7 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Final
 
 from blockkit.cpu import dialect
+from blockkit.native import dialect as numbers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -129,7 +130,7 @@ def functions(
             if name.startswith("__"):
                 continue
             if isinstance(value, FunctionType):
-                if value.__module__ == dialect.__name__:
+                if value.__module__ in (dialect.__name__, numbers.__name__):
                     scope[name] = environment.get(name) or ARITHMETIC.get(name) or value
                 elif name in made:
                     scope[name] = made[name]

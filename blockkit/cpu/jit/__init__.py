@@ -8,8 +8,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from blockkit.cpu.accelerator import GuestBus
-    from blockkit.cpu.jit.elf import Loaded
     from blockkit.cpu.jit.vcpu import JitVcpu
+    from blockkit.native.elf import Loaded
 
 
 def _say(text: str) -> None:
@@ -35,8 +35,8 @@ class JitAccelerator:
     def create_vcpu(self, bus: GuestBus) -> JitVcpu:
         """Return a processor after RESET; raises EmulationError where it cannot be compiled."""
         from blockkit.cpu.jit.build import native_object
-        from blockkit.cpu.jit.elf import load_objects, split_objects
         from blockkit.cpu.jit.vcpu import JitVcpu
+        from blockkit.native.elf import load_objects, split_objects
 
         if self._loaded is None:
             *handlers, self._stencils = split_objects(native_object(self._say))

@@ -5,32 +5,29 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-import stat
 import subprocess
 import sys
-import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from blockkit.cpu.jit.elf import join_objects
 from blockkit.errors import EmulationError
+from blockkit.native.elf import join_objects
+from blockkit.native.kept import keep_object, kept_object
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 #: Processes that compile at the same time at most.
 _MOST_PARTS: Final = 4
+#: What of the making of native code decides what comes out.
+_FROM_NATIVE: Final = ("compiler", "dialect", "elf", "llvm")
+#: What its objects are called where they are kept.
+_KIND: Final = "processor"
 #: What to say where llvmlite is missing.
 INSTALL: Final = "pip install 'blockkit[jit]'"
-
-
-def cache_directory() -> Path:
-    """Return where objects are kept: below XDG_CACHE_HOME, or ~/.cache."""
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "blockkit"
 
 
 def compiler_version() -> str | None:
@@ -44,8 +41,8 @@ def compiler_version() -> str | None:
 def _key() -> str:
     """Return what tells one object from another, but the compiler."""
     digest = hashlib.sha256()
-    package = Path(__file__).parent.parent
-    for path in sorted(package.rglob("*.py")):
+    package = Path(__file__).parent.parent.parent
+    for path in sorted([*package.glob("cpu/**/*.py"), *(package / "native" / f"{name}.py" for name in _FROM_NATIVE)]):
         digest.update(str(path.relative_to(package)).encode() + b"\0" + path.read_bytes() + b"\0")
     digest.update(f"{platform.machine()} {sys.byteorder} {_processor()}".encode())
     return digest.hexdigest()[:24]
@@ -73,8 +70,7 @@ def native_object(say: Callable[[str], None]) -> bytes:
     if platform.machine() != "x86_64":
         raise EmulationError(f"jit: this machine is {platform.machine()}, expected x86_64")
     key, version = _key(), compiler_version()
-    directory = cache_directory()
-    kept = _kept(directory, key, version)
+    kept = _find(key, version)
     if kept is not None:
         return kept
     if version is None:
@@ -83,54 +79,25 @@ def native_object(say: Callable[[str], None]) -> bytes:
     start = time.monotonic()
     made = compile_object()
     say(f"compiled in {time.monotonic() - start:.0f} s")
-    _keep(directory, f"processor-{key}-{version}.o", made)
+    keep_object(_KIND, f"{_KIND}-{key}-{version}.o", made)
     return made
 
 
 def is_kept() -> bool:
     """Whether there is an object for this version and this processor already."""
-    return _kept(cache_directory(), _key(), compiler_version()) is not None
+    return _find(_key(), compiler_version()) is not None
 
 
-def _kept(directory: Path, key: str, version: str | None) -> bytes | None:
-    """Return an object that is kept, if nobody else can have written it."""
-    try:
-        if not _is_ours(os.stat(directory)):
-            return None
-        names = [f"processor-{key}-{version}.o"] if version else sorted(os.listdir(directory), reverse=True)
-        for name in names:
-            if name.startswith(f"processor-{key}-"):
-                with open(directory / name, "rb") as file:
-                    if _is_ours(os.fstat(file.fileno())):
-                        return file.read()
-    except OSError:
-        pass
-    return None
-
-
-def _is_ours(status: os.stat_result) -> bool:
-    return status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-
-
-def _keep(directory: Path, name: str, data: bytes) -> None:
-    """Keep an object, if that is possible."""
-    try:
-        os.makedirs(directory, mode=0o700, exist_ok=True)
-        for old in os.listdir(directory):
-            if old.startswith("processor-") and time.time() - os.stat(directory / old).st_mtime > 30 * 86400:
-                os.unlink(directory / old)
-        with tempfile.NamedTemporaryFile(dir=directory, delete=False) as file:
-            file.write(data)
-        os.replace(file.name, directory / name)
-    except OSError:
-        pass
+def _find(key: str, version: str | None) -> bytes | None:
+    """Return an object that is kept: of this compiler, or of any where there is none."""
+    return kept_object(f"{_KIND}-{key}-{version}.o" if version else f"{_KIND}-{key}-")
 
 
 def compile_object() -> bytes:
     """Compile everything, at the same time as far as there are processors, the stencils last; takes seconds."""
-    from blockkit.cpu.jit.compiler import compile_module
     from blockkit.cpu.jit.generate import source, stencil_module
     from blockkit.cpu.jit.parts import cut
+    from blockkit.native.compiler import compile_module
 
     made = source()
     first, *others = cut(made.common, made.handlers, max(1, min(os.cpu_count() or 1, _MOST_PARTS)))

@@ -6,7 +6,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from blockkit.cpu import state
-from blockkit.cpu.dialect.llvm import Library
 from blockkit.cpu.isa.decode import Instruction
 from blockkit.cpu.isa.operands import MEMORY_OR_REGISTER, Where
 from blockkit.cpu.jit import glue, layout, stencils
@@ -31,6 +30,7 @@ from blockkit.cpu.jit.tables import (
 )
 from blockkit.cpu.sem.table import is_string, semantics
 from blockkit.cpu.system import MODULES
+from blockkit.native.llvm import Library
 
 if TYPE_CHECKING:
     from blockkit.cpu.isa.forms import Form
@@ -107,7 +107,7 @@ def _is_left_out(form: Form, size: int, kind: int) -> bool:
 def source() -> Source:
     """Generate everything."""
     modules = [import_module(name) for name in (*MODULES, *NATIVE_MODULES)]
-    library = Library(modules)
+    library = Library(modules, (state.FAULT_VECTOR, state.FAULT_ERROR))
     numbers: dict[str, int] = {}
     texts: list[str] = []
     second: dict[str, str] = {}

@@ -18,8 +18,8 @@ from blockkit.cpu.sem.machine import Machine, Value
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from blockkit.cpu.dialect.llvm import Library
     from blockkit.cpu.isa.decode import Instruction
+    from blockkit.native.llvm import Library
 
 #: Names of parts of the record, where the semantics expect the number of a register.
 REG, RM, BASE, INDEX = 1001, 1002, 1003, 1004

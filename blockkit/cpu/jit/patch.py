@@ -5,8 +5,8 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from blockkit.cpu.jit.elf import read_functions
 from blockkit.cpu.jit.stencils import CONTINUE
+from blockkit.native.elf import read_functions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

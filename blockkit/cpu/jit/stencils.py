@@ -22,8 +22,8 @@ from blockkit.cpu.system.simd import finish_simd
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from blockkit.cpu.dialect.llvm import Library
     from blockkit.cpu.isa.decode import Instruction
+    from blockkit.native.llvm import Library
 
 #: The holes that are numbers of 32 bits with a sign, and those of 64 bits.
 NARROW: Final = (

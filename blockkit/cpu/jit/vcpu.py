@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from blockkit.cpu.accelerator import GuestBus
-    from blockkit.cpu.jit.elf import Loaded
     from blockkit.cpu.portable.memory import Memory
+    from blockkit.native.elf import Loaded
 
 #: Bytes for blocks; when they are used up all blocks are forgotten.
 _ARENA: Final = 64 << 20

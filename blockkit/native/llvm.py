@@ -1,7 +1,7 @@
 """The dialect as LLVM assembly: the same functions, native.
 
-Each function gets the state as its first argument. One that may raise an exception of the processor returns whether it
-did beside its number, and whoever calls it returns at once if so.
+Each function gets the address of a state as its first argument, which only the processor has. One that may raise an
+exception of the processor returns whether it did beside its number, and whoever calls it returns at once if so.
 """
 
 from __future__ import annotations
@@ -11,14 +11,13 @@ from pathlib import Path
 from types import FunctionType
 from typing import TYPE_CHECKING, Final
 
-from blockkit.cpu import dialect
-from blockkit.cpu.state import FAULT_ERROR, FAULT_VECTOR
+from blockkit.native import dialect
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from types import ModuleType
 
-#: Set in FAULT_VECTOR, so that vector 0 is told from none.
+#: Set in the slot of the vector, so that vector 0 is told from none.
 RAISED: Final = 0x100
 
 _OPERATORS: Final[dict[type[ast.operator], str]] = {
@@ -66,11 +65,13 @@ class Library:
     """Functions of the dialect that call each other.
 
     Args:
-        modules: Their modules. Names that a module takes from :mod:`blockkit.cpu.dialect` without a body are looked for
-            among the functions of all modules, then among what the compiler knows.
+        modules: Their modules. Names that a module takes from a dialect without a body are looked for among the
+            functions of all modules, then among what the compiler knows.
+        fault_slots: Where in the state the vector and the error code of an exception go.
     """
 
-    def __init__(self, modules: Iterable[ModuleType]) -> None:
+    def __init__(self, modules: Iterable[ModuleType], fault_slots: tuple[int, int] | None = None) -> None:
+        self.fault_slots = fault_slots
         self.functions: dict[str, _Function] = {}
         for module in modules:
             assert module.__file__ is not None
@@ -207,10 +208,13 @@ class _Body:
 
     def _is_raise(self, node: ast.Call) -> bool:
         if isinstance(node.func, ast.Name) and node.func.id == "raise_fault":
+            if self.library.fault_slots is None:
+                raise self._refuse(node)
+            vector_slot, error_slot = map(str, self.library.fault_slots)
             vector, error = (self._value(each) for each in node.args)
             marked = self._emit(f"or i64 {vector}, {RAISED}")
-            self.lines.append(f"store i64 {marked}, ptr {self._slot(str(FAULT_VECTOR))}")
-            self.lines.append(f"store i64 {error}, ptr {self._slot(str(FAULT_ERROR))}")
+            self.lines.append(f"store i64 {marked}, ptr {self._slot(vector_slot)}")
+            self.lines.append(f"store i64 {error}, ptr {self._slot(error_slot)}")
             self.lines.append("ret { i64, i1 } { i64 0, i1 true }")
             return True
         self._call(node)

@@ -44,6 +44,10 @@ _Part: TypeAlias = "tuple[int, int, bool, Node | None, int]"
 _DATA, _ZERO = True, False
 
 
+def _ignore(*_told: object) -> None:
+    """Nobody wants to know."""
+
+
 class CopyPlan(Frozen):
     """How to copy; see :func:`copy`.
 
@@ -66,8 +70,8 @@ class CopyPlan(Frozen):
     workers: int = 2
     copy_range: bool = False
     salvage: bool = False
-    advance: Callable[[int], None] = lambda _count: None
-    failed: Callable[[int, int, BlockkitError], None] = lambda _offset, _length, _error: None
+    advance: Callable[[int], None] = _ignore
+    failed: Callable[[int, int, BlockkitError], None] = _ignore
 
 
 def copy(source: Node, target: Node, plan: CopyPlan, *, source_offset: int = 0, length: int | None = None,

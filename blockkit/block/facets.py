@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:
+    from array import array
     from collections.abc import Callable, Iterator, Sequence
 
     from blockkit.block.facts import ImageFacts
@@ -160,8 +161,8 @@ class TracksAllocation(Protocol):
         ...
 
 
-#: Up to where a walk has come, and the starts, lengths and targets of the runs on the way; all bytes.
-Columns: TypeAlias = tuple[int, list[int], list[int], list[int]]
+#: Up to where a walk has come, and the starts, lengths and targets of the runs on the way; all bytes, type code "Q".
+Columns: TypeAlias = "tuple[int, array[int], array[int], array[int]]"
 
 
 @runtime_checkable

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from itertools import islice
 from operator import add
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -9,17 +10,18 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from blockkit.block.chain import Ask, Walker
 from blockkit.block.facets import MapsInBulk, TracksAllocation
 from blockkit.block.node import Kind
+from blockkit.native.kernels import kernel
 from blockkit.units import SECTOR, align_up
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from blockkit.block.bases import FilterNode
     from blockkit.block.node import Node
 
 
 #: Runs put into one piece of text.
-_BATCH: Final = 4096
+_BATCH: Final = 1024
 _NOTHING: Final = '"depth": 0, "present": false, "zero": true, "data": false'
 _DATA: Final = '"depth": 0, "present": true, "zero": false, "data": true'
 _JSON: Final = {False: "false", True: "true"}
@@ -150,33 +152,58 @@ def _bulk_json(node: Node, offset: int, end: int) -> Iterator[tuple[int, str]]:
     if not isinstance(node, MapsInBulk) or (isinstance(node, TracksAllocation) and node.mostly_holes()):
         return
     told = at = offset
-    held: tuple[list[int], list[int], list[int]] = [], [], []
-    while at < end:
-        columns = node.data_columns(at, end)
-        if columns is None:
-            return
-        at, starts, lengths, targets = columns
-        if not starts:
-            continue
-        if held[0]:
-            first, size, place = held[0][0], held[1][0], held[2][0]
-            if first + size == starts[0] and place + size == targets[0]:
-                starts[0], lengths[0], targets[0] = first, lengths[0] + size, place
-            else:
-                starts, lengths, targets = held[0] + starts, held[1] + lengths, held[2] + targets
-        held = [starts.pop()], [lengths.pop()], [targets.pop()]
-        if starts:
-            ends = [told, *map(add, starts, lengths)]
-            yield (
-                ends[-1],
-                ",\n".join(
-                    [
-                        f'{{ "start": {before}, "length": {start - before}, {_NOTHING}}},\n'
-                        f'{{ "start": {start}, "length": {size}, {_DATA}, "offset": {target}}}'
-                        if start > before
-                        else f'{{ "start": {start}, "length": {size}, {_DATA}, "offset": {target}}}'
-                        for before, start, size, target in zip(ends, starts, lengths, targets, strict=False)
-                    ]
-                ),
-            )
-            told = ends[-1]
+    starts, lengths, places = array("Q"), array("Q"), array("Q")
+    lines = _Lines()
+    while at < end and (columns := node.data_columns(at, end)) is not None:
+        at, *more = columns
+        if starts and more[0] and (starts[-1] + lengths[-1], places[-1] + lengths[-1]) == (more[0][0], more[2][0]):
+            lengths[-1] += more[1][0]
+            more = [column[1:] for column in more]
+        starts += more[0]
+        lengths += more[1]
+        places += more[2]
+        if len(starts) > _BATCH:
+            text = lines.of(told, starts[:-1], lengths[:-1], places[:-1])
+            told = starts[-2] + lengths[-2]
+            del starts[:-1], lengths[:-1], places[:-1]
+            yield told, text
+    if len(starts) > 1:
+        yield starts[-2] + lengths[-2], lines.of(told, starts[:-1], lengths[:-1], places[:-1])
+
+
+class _Lines:
+    """Makes lines of columns, natively where there are many and it can be had."""
+
+    def __init__(self) -> None:
+        self._native: Callable[..., int] | None = None
+        self._asked = False
+        self._room = array("B")
+
+    def of(self, told: int, starts: array[int], lengths: array[int], places: array[int]) -> str:
+        """Return the lines of runs of data, and of the nothing between them, from ``told`` on."""
+        if len(starts) >= _BATCH and not self._asked:
+            self._native = kernel("blockkit.img.map_lines", "map_lines", 6, compiled=True)
+            self._asked = True
+        if self._native is None:
+            return _plain_lines(told, starts, lengths, places)
+        from blockkit.img.map_lines import LONGEST
+
+        count = len(starts)
+        if len(self._room) < count * LONGEST + 8:
+            self._room = array("B", bytes(count * LONGEST + 8))
+        out = self._room.buffer_info()[0]
+        end = self._native(*(column.buffer_info()[0] for column in (starts, lengths, places)), count, told, out)
+        return str(memoryview(self._room)[: end - out - len(",\n")], "ascii")
+
+
+def _plain_lines(told: int, starts: array[int], lengths: array[int], places: array[int]) -> str:
+    ends = [told, *map(add, starts, lengths)]
+    return ",\n".join(
+        [
+            f'{{ "start": {before}, "length": {start - before}, {_NOTHING}}},\n'
+            f'{{ "start": {start}, "length": {size}, {_DATA}, "offset": {target}}}'
+            if start > before
+            else f'{{ "start": {start}, "length": {size}, {_DATA}, "offset": {target}}}'
+            for before, start, size, target in zip(ends, starts, lengths, places, strict=False)
+        ]
+    )

@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 
 
-def compile_module(text: str, relocation: str = "pic") -> bytes:
-    """Compile one module; takes seconds.
+def compile_module(text: str, relocation: str = "pic", cpu: str = "") -> bytes:
+    """Compile one module; takes seconds if it is large.
 
     Args:
         text: The assembly.
         relocation: LLVM's relocation model: ``pic``, or ``static`` for code that is copied.
+        cpu: LLVM's name of the processor it is for; empty for this one.
     """
     import llvmlite.binding as llvm
 
@@ -20,7 +21,7 @@ def compile_module(text: str, relocation: str = "pic") -> bytes:
     module = llvm.parse_assembly(text)
     module.verify()
     machine = llvm.Target.from_default_triple().create_target_machine(
-        opt=1, jit=True, codemodel="small", reloc=relocation, cpu=llvm.get_host_cpu_name(), features=""
+        opt=1, jit=True, codemodel="small", reloc=relocation, cpu=cpu or llvm.get_host_cpu_name(), features=""
     )
     builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=1))
     passes = llvm.create_new_function_pass_manager()

@@ -6,6 +6,7 @@ each. Here only entries that are not empty cost anything, and a run of clusters 
 
 from __future__ import annotations
 
+from array import array
 from functools import lru_cache, reduce
 from itertools import compress
 from operator import or_
@@ -16,8 +17,7 @@ from blockkit.errors import CorruptImageError
 from blockkit.formats.qcow2.schema import COMPRESSED, COPIED, OFFSET_MASK
 
 if TYPE_CHECKING:
-    from array import array
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from blockkit.block.node import Node
 
@@ -103,49 +103,99 @@ def table_extents(
 
 
 def table_columns(
-    entries: array[int], base: int, start: int, end: int, *, cluster_bits: int, special: int
-) -> tuple[list[int], list[int], list[int]] | None:
-    """Return ``(starts, lengths, targets)`` of the runs of data in ``[start, end)``; arguments as above.
+    entries: array[int],
+    base: int,
+    start: int,
+    end: int,
+    *,
+    cluster_bits: int,
+    special: int,
+    native: NativeColumns | None = None,
+) -> tuple[array[int], array[int], array[int]] | None:
+    """Return ``(starts, lengths, targets)`` of the runs of data in ``[start, end)``; the first arguments as above.
 
-    None if there is anything but data and nothing. Each step is one call or one comprehension for the whole table.
+    ``native`` does it in no time. None if there is anything but data and nothing.
     """
     size = 1 << cluster_bits
     first, last = (start - base) >> cluster_bits, ((end - 1 - base) >> cluster_bits) + 1
+    unusual = special | OFFSET_MASK & (size - 1)
+    if first or last < len(entries):
+        entries = entries[first:last]
+    found = (_columns if native is None else native.columns)(entries, base + (first << cluster_bits), size, unusual)
+    if found is None or not found[0]:
+        return found
+    starts, lengths, targets = found
+    if starts[0] < start:
+        # The first cluster was entered in its middle.
+        lengths[0] -= start - starts[0]
+        targets[0] += start - starts[0]
+        starts[0] = start
+    lengths[-1] = min(lengths[-1], end - starts[-1])
+    return found
+
+
+class NativeColumns:
+    """Makes columns in no time; many threads may use it.
+
+    Args:
+        function: :func:`~blockkit.formats.qcow2.columns.l2_columns`.
+    """
+
+    def __init__(self, function: Callable[..., int]) -> None:
+        self._function = function
+        # Rooms nobody uses now: each is larger than what memory is had for without asking the system.
+        self._rooms: list[array[int]] = []
+
+    def columns(
+        self, entries: array[int], begin: int, size: int, unusual: int
+    ) -> tuple[array[int], array[int], array[int]] | None:
+        """Return the columns of a whole table, or a part of one."""
+        assert entries.itemsize == 8, "or they are no entries"
+        count = len(entries)
+        try:
+            room = self._rooms.pop()
+        except IndexError:
+            room = array("Q")
+        if len(room) < 3 * count:
+            room = array("Q", bytes(3 * 8 * count))
+        runs = self._function(entries.buffer_info()[0], count, begin, size, unusual, room.buffer_info()[0])
+        found = None
+        if runs <= count:
+            found = room[:runs], room[count : count + runs], room[2 * count : 2 * count + runs]
+        self._rooms.append(room)
+        return found
+
+
+def _columns(
+    entries: array[int], begin: int, size: int, unusual: int
+) -> tuple[array[int], array[int], array[int]] | None:
+    """Do what the native function does; each step is one call or one comprehension for the whole table."""
     # A list is walked five times as fast as an array, whose every look makes an integer.
-    part = (entries[first:last] if last - first < len(entries) else entries).tolist()
+    part = entries.tolist()
     values = list(filter(None, part))
     if not values:
-        return [], [], []
-    if reduce(or_, values) & (special | OFFSET_MASK & (size - 1)):
+        return array("Q"), array("Q"), array("Q")
+    if reduce(or_, values) & unusual:
         return None
-    begin = base + (first << cluster_bits)
-    places = [begin + place for place in compress(_places(len(entries), cluster_bits), part)]
+    places = [begin + place for place in compress(_places(len(part), size), part)]
+    targets = [value & OFFSET_MASK for value in values]
+    if not all(targets):
+        return None
     breaks = [
         index
-        for index, (a, b, c, d) in enumerate(zip(places, places[1:], values, values[1:], strict=False), 1)
+        for index, (a, b, c, d) in enumerate(zip(places, places[1:], targets, targets[1:], strict=False), 1)
         if b - a != size or d - c != size
     ]
     starts = [places[0], *[places[index] for index in breaks]]
-    targets = [value & OFFSET_MASK for value in (values[0], *[values[index] for index in breaks])]
-    if 0 in targets:
-        # One without an offset begins a run: it cannot follow the last cluster there is.
-        return None
     ends = [*[places[index - 1] for index in breaks], places[-1]]
-    if starts[0] < start:
-        targets[0] += start - starts[0]
-        starts[0] = start
-    lengths = [stop - begin + size for begin, stop in zip(starts, ends, strict=True)]
-    lengths[-1] = min(lengths[-1], end - starts[-1])
-    if starts[0] & (size - 1):
-        # The first cluster was entered in its middle.
-        lengths[0] = min(ends[0] + size, end) - starts[0]
-    return starts, lengths, targets
+    lengths = [stop - start + size for start, stop in zip(starts, ends, strict=True)]
+    return array("Q", starts), array("Q", lengths), array("Q", [targets[0], *[targets[index] for index in breaks]])
 
 
 @lru_cache(maxsize=2)
-def _places(entries: int, cluster_bits: int) -> list[int]:
-    """Return where each cluster of a table of so many ``entries`` starts, from the start of the first."""
-    return list(range(0, entries << cluster_bits, 1 << cluster_bits))
+def _places(entries: int, size: int) -> list[int]:
+    """Return where each of so many clusters starts, from the start of the first."""
+    return list(range(0, entries * size, size))
 
 
 def _extent(kind: Kind, run: int, run_end: int, place: int, data: Node, node: Node) -> Extent:

@@ -6,19 +6,20 @@ No lock is taken (see :mod:`blockkit.formats.qcow2.mapping`), except to load a t
 from __future__ import annotations
 
 import threading
+from array import array
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from blockkit.block.bases import FormatNode
 from blockkit.block.node import Cap, Extent, Kind, Limits
 from blockkit.block.ranges import RangeLock
 from blockkit.errors import CorruptImageError, ImageError
-from blockkit.formats.qcow2.extents import table_columns, table_extents
+from blockkit.formats.qcow2.extents import NativeColumns, table_columns, table_extents
 from blockkit.formats.qcow2.header import read_header
 from blockkit.formats.qcow2.metadata import Metadata
 from blockkit.formats.qcow2.schema import COMPRESSED, COPIED, MAX_HOST_OFFSET, OFFSET_MASK, ZERO
 
 if TYPE_CHECKING:
-    from array import array
     from collections.abc import Iterator
 
     from blockkit.block.facets import Columns
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 #: Decoded clusters kept, so that small sequential reads do not decode the same cluster again and again.
 _MAX_DECODED = 8
+#: Tables for which native code is worth being loaded, and being compiled.
+_WORTH_LOADING, _WORTH_COMPILING = 16, 64
 
 
 class Qcow2Reader(FormatNode):
@@ -274,10 +277,28 @@ class Qcow2Reader(FormatNode):
             l1 = self._mapping.l1
             while stop < end and not l1[stop >> span_bits]:
                 stop = min(end, stop + (1 << span_bits))
-            return stop, [], [], []
-        base = l1_index << span_bits
-        columns = table_columns(table.entries, base, offset, stop, cluster_bits=self._bits, special=self._special)
+            return stop, array("Q"), array("Q"), array("Q")
+        columns = table_columns(
+            table.entries,
+            l1_index << span_bits,
+            offset,
+            stop,
+            cluster_bits=self._bits,
+            special=self._special,
+            native=self._native_columns,
+        )
         return None if columns is None or self.backing is not None else (stop, *columns)
+
+    @cached_property
+    def _native_columns(self) -> NativeColumns | None:
+        """What makes columns in no time; None where there are too few tables to wait for it, or it cannot be had."""
+        tables = len(self._mapping.l1) - self._mapping.l1.count(0)
+        if tables < _WORTH_LOADING:
+            return None
+        from blockkit.native.kernels import kernel
+
+        found = kernel("blockkit.formats.qcow2.columns", "l2_columns", 6, compiled=tables >= _WORTH_COMPILING)
+        return None if found is None else NativeColumns(found)
 
     # -- compressed clusters -------------------------------------------------------------------------------
 

@@ -15,15 +15,17 @@ import os
 import random
 import shutil
 import subprocess
+import tempfile
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
+CHECKOUT = Path(__file__).resolve().parent.parent
 #: Program -> the Debian package that has it.
 PACKAGES = {
     "qemu-img": "qemu-utils",
@@ -158,3 +160,50 @@ def qemu_io() -> Callable[..., str]:
 def rng(request: pytest.FixtureRequest) -> random.Random:
     """Randomness that is the same on every run of this test: ``rng.randbytes(4096)``."""
     return random.Random(request.node.nodeid)
+
+
+def has_direct_io(directory: Path) -> bool:
+    probe = directory / "probe"
+    try:
+        os.close(os.open(probe, os.O_CREAT | os.O_RDWR | os.O_DIRECT))
+    except OSError:
+        return False
+    finally:
+        probe.unlink(missing_ok=True)
+    return True
+
+
+@pytest.fixture(scope="session")
+def direct_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A directory whose file system has direct I/O: the temporary one, or else one in the checkout."""
+    directory = tmp_path_factory.mktemp("direct")
+    if has_direct_io(directory):
+        yield directory
+        return
+    with tempfile.TemporaryDirectory(dir=CHECKOUT, prefix=".direct-") as name:
+        if not has_direct_io(Path(name)):
+            pytest.skip("no file system here has direct I/O")
+        yield Path(name)
+
+
+@pytest.fixture
+def direct_path(direct_directory: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A file name where direct I/O works."""
+    path = direct_directory / f"{abs(hash(request.node.nodeid)):x}.img"
+    yield path
+    path.unlink(missing_ok=True)
+
+
+@pytest.fixture
+def answers_at_once(direct_directory: Path) -> bool:
+    """Whether files there can be read without waiting (RWF_NOWAIT), as native reads need."""
+    probe = direct_directory / "probe"
+    probe.write_bytes(b"x")
+    fd = os.open(probe, os.O_RDONLY)
+    try:
+        return os.preadv(fd, [bytearray(1)], 0, os.RWF_NOWAIT) == 1
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+        probe.unlink()

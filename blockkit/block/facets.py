@@ -25,6 +25,18 @@ class HasHostFile(Protocol):
 
 
 @runtime_checkable
+class LendsDescriptor(Protocol):
+    """Native code may read its bytes from a host file descriptor, at the same offsets."""
+
+    def descriptor_cell(self) -> array[int] | None:
+        """Return a cell with the descriptor, type code "q", or None where reads must be aligned.
+
+        It holds -1 as soon as nobody is to read there any more, and while somebody watches what is read.
+        """
+        ...
+
+
+@runtime_checkable
 class HasAllocatedSize(Protocol):
     """It knows what it takes where it is stored."""
 

@@ -6,15 +6,19 @@ makes native functions of it.
 - Every value is an unsigned number of 64 bits, and all arithmetic wraps round. Comparisons are unsigned.
 - ``+ - * & | ^ << >> // % ~``, ``a if b else c``, and comparisons, which give 0 or 1; ``and``, ``or`` and ``not`` only
   in conditions. A shift's count must be below 64, a divisor must not be zero.
-- ``if``, ``while``, ``break``, ``continue``, ``return``, assignment to one name, also augmented.
+- ``if``, ``while``, ``break``, ``continue``, ``return``, assignment to one name or to ``S[...]``, also augmented.
 - Calls of functions of the dialect and of those below; arguments by position. A function returns one number or None.
 - Module constants are numbers, or tuples of numbers (``TABLE[i]``). All names of functions are unique, across modules.
+- ``S[n]`` is word ``n`` of what every function gets beside its arguments: a processor's state, or nothing.
 
 The functions below have no bodies: the compiler knows them. What the processor has beside them is in
 :mod:`blockkit.cpu.dialect`.
 """
 
 from __future__ import annotations
+
+#: The words of what every function gets beside its arguments.
+S: list[int] = []
 
 
 def high_product(first: int, second: int) -> int:
@@ -69,6 +73,11 @@ def host_write(address: int, size: int, value: int) -> None:
 
 def callback(function: int, first: int, second: int, third: int) -> int:
     """Call a function at an address of this process."""
+    raise NotImplementedError
+
+
+def host_call(function: int, first: int, second: int, third: int, fourth: int, fifth: int) -> int:
+    """Call a function of C at an address of this process; it may take fewer arguments."""
     raise NotImplementedError
 
 

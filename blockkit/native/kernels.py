@@ -36,6 +36,19 @@ def kernel(module: str, name: str, arguments: int, *, compiled: bool) -> Callabl
         arguments: How many numbers it takes.
         compiled: Compile the module if need be; otherwise only what is kept from earlier is loaded.
     """
+    address = symbol(module, name, compiled=compiled)
+    if address is None:
+        return None
+    import ctypes
+
+    number: Any = ctypes.c_uint64
+    made: Callable[..., int] = ctypes.PYFUNCTYPE(number, ctypes.c_void_p, *[number] * arguments)(address)
+    # Nothing here has a state.
+    return lambda *numbers: made(None, *numbers)
+
+
+def symbol(module: str, name: str, *, compiled: bool) -> int | None:
+    """Return the address of such a function, which is there as long as the process."""
     loaded = _loaded.get(module)
     if loaded is None:
         if module in _loaded:
@@ -45,12 +58,7 @@ def kernel(module: str, name: str, arguments: int, *, compiled: bool) -> Callabl
             _loaded[module] = loaded
         if loaded is None:
             return None
-    import ctypes
-
-    number: Any = ctypes.c_uint64
-    made: Callable[..., int] = ctypes.PYFUNCTYPE(number, ctypes.c_void_p, *[number] * arguments)(loaded.symbols[name])
-    # Nothing here has a state.
-    return lambda *numbers: made(None, *numbers)
+    return loaded.symbols[name]
 
 
 def _load(module: str, compiled: bool) -> Loaded | None:

@@ -448,9 +448,9 @@ class _Body:
             value = values[2] if bits == 64 else self._emit(f"trunc i64 {values[2]} to i{bits}")
             self.lines.append(f"store i{bits} {value}, ptr {place}, align 1")
             return "0"
-        if name == "callback":
+        if name in ("callback", "host_call"):
             place = self._emit(f"inttoptr i64 {values[0]} to ptr")
-            return self._emit(f"call i64 {place}(i64 {values[1]}, i64 {values[2]}, i64 {values[3]})")
+            return self._emit(f"call i64 {place}({', '.join(f'i64 {each}' for each in values[1:])})")
         raise self._refuse(node)
 
     def _float(self, operator: str, node: ast.Call) -> str:

@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 import threading
+from array import array
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Final
 
@@ -86,6 +87,8 @@ class HostFile(ProtocolNode):
         self._flush_error = 0
         self._direct: DirectIO | None = None
         self._growth: Growth | None = None
+        self._cell = array("q", [fd])
+        self._watchers: set[Callable[[SystemCall], None]] = set()
         self.size = self._measure(status)
         alignment = 1
         if mode.direct:
@@ -165,6 +168,13 @@ class HostFile(ProtocolNode):
         if self._closed:
             raise ClosedError(f"{self}: closed")
         return self._fd
+
+    def descriptor_cell(self) -> array[int] | None:
+        """Return a cell that holds the descriptor while it may be read from; see LendsDescriptor."""
+        return self._cell if self._direct is None else None
+
+    def _show_descriptor(self) -> None:
+        self._cell[0] = -1 if self._watchers else self._fd
 
     @property
     def allocated_size(self) -> int:
@@ -538,12 +548,23 @@ class HostFile(ProtocolNode):
             if call.fd == self._fd:
                 told(call)
 
-        return calls.watch(mine)
+        def leave() -> None:
+            stop()
+            with self._lock:
+                self._watchers.discard(mine)
+                self._show_descriptor()
+
+        with self._lock:
+            self._watchers.add(mine)
+            self._show_descriptor()
+        stop = calls.watch(mine)
+        return leave
 
     # -- the end ---------------------------------------------------------------------------------------
 
     def _close(self) -> None:
         fd = self._fd
+        self._cell[0] = -1
         try:
             if self._dirty:
                 self._flush()
@@ -553,7 +574,7 @@ class HostFile(ProtocolNode):
             raise self._failed(error, "cannot give back space") from error
         finally:
             # Nobody may use the number again: it may soon belong to another file.
-            self._fd = -1
+            self._fd = self._cell[0] = -1
             locks.release(fd)
             try:
                 os.close(fd)

@@ -21,15 +21,14 @@ def main() -> None:
     with blockkit.open_image(path, format="qcow2", read_only=mode == "read") as disk:
         end, offset = disk.size, 0
         data = bytes([0xAA]) * SIZE
-        read, write = disk.read, disk.write
         start = time.perf_counter()
         if mode == "read":
             for _ in range(count):
-                read(offset, SIZE)
+                disk.read(offset, SIZE)
                 offset = (offset + step) % end
         else:
             for _ in range(count):
-                write(offset, data)
+                disk.write(offset, data)
                 offset = (offset + step) % end
         print(f"Run completed in {time.perf_counter() - start:.3f} seconds.")
 

@@ -4,7 +4,7 @@ What an instruction does that is more than a few operations (a page walk, an int
 is a function of this dialect. It is Python, so it is read, typed and linted as such, but nobody calls it as it stands:
 :mod:`blockkit.cpu.dialect.plain` makes functions of it that run here, :mod:`blockkit.native.llvm` native ones.
 
-- ``S[n]`` is a slot of the state, which can also be assigned to.
+- ``S[n]`` is a slot of the state; see :mod:`blockkit.cpu.state`.
 - An exception of the processor is :func:`raise_fault`: it leaves every function up to the instruction. So whatever has
   to stay as it was is only changed when nothing can fault any more.
 
@@ -16,56 +16,59 @@ from __future__ import annotations
 from typing import Final
 
 from blockkit.native.dialect import (
-    arithmetic_shift as arithmetic_shift,
-)
-from blockkit.native.dialect import (
-    callback as callback,
-)
-from blockkit.native.dialect import (
-    count_ones as count_ones,
-)
-from blockkit.native.dialect import (
-    high_product as high_product,
-)
-from blockkit.native.dialect import (
-    host_float_add as host_float_add,
-)
-from blockkit.native.dialect import (
-    host_float_div as host_float_div,
-)
-from blockkit.native.dialect import (
-    host_float_mul as host_float_mul,
-)
-from blockkit.native.dialect import (
-    host_float_sqrt as host_float_sqrt,
-)
-from blockkit.native.dialect import (
-    host_float_sub as host_float_sub,
-)
-from blockkit.native.dialect import (
-    host_read as host_read,
-)
-from blockkit.native.dialect import (
-    host_write as host_write,
-)
-from blockkit.native.dialect import (
-    leading_zeros as leading_zeros,
-)
-from blockkit.native.dialect import (
-    sign_extend as sign_extend,
-)
-from blockkit.native.dialect import (
-    signed_below as signed_below,
-)
-from blockkit.native.dialect import (
-    wide_quotient as wide_quotient,
-)
-from blockkit.native.dialect import (
-    wide_remainder as wide_remainder,
+    S,
+    arithmetic_shift,
+    callback,
+    count_ones,
+    high_product,
+    host_float_add,
+    host_float_div,
+    host_float_mul,
+    host_float_sqrt,
+    host_float_sub,
+    host_read,
+    host_write,
+    leading_zeros,
+    sign_extend,
+    signed_below,
+    wide_quotient,
+    wide_remainder,
 )
 
-#: The state; see :mod:`blockkit.cpu.state`.
-S: list[int] = []
+__all__ = [
+    "NATIVE",
+    "S",
+    "arithmetic_shift",
+    "callback",
+    "copy_elements",
+    "count_ones",
+    "fill_elements",
+    "flush_page",
+    "flush_tlb",
+    "high_product",
+    "host_float_add",
+    "host_float_div",
+    "host_float_mul",
+    "host_float_sqrt",
+    "host_float_sub",
+    "host_read",
+    "host_write",
+    "leading_zeros",
+    "load",
+    "load_system",
+    "port_in",
+    "port_out",
+    "probe_store",
+    "raise_fault",
+    "read_physical",
+    "sign_extend",
+    "signed_below",
+    "store",
+    "store_system",
+    "wide_quotient",
+    "wide_remainder",
+    "write_physical",
+]
 
 #: 1 where the code is native, 0 where it runs as Python; a constant for the compiler.
 NATIVE: Final[int] = 0

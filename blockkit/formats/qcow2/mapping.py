@@ -54,6 +54,37 @@ class L2Table:
             self.dirty_end = end
 
 
+class Directory:
+    """Where the entries of the tables in memory are, for native code, by L1 index; changed with the node's lock held.
+
+    Attributes:
+        addresses: Of their first entries; 0 for a table that is not in memory.
+        used: Set there when a table is looked at, beside :attr:`L2Table.used`.
+    """
+
+    def __init__(self, size: int, tables: dict[int, L2Table]) -> None:
+        self.addresses, self.used = array("Q", bytes(8 * size)), array("B", bytes(size))
+        for l1_index, table in tables.items():
+            self.put(l1_index, table)
+
+    def put(self, l1_index: int, table: L2Table) -> None:
+        """Show a table: its array keeps its place in memory as long as it lives."""
+        if l1_index < len(self.addresses):
+            self.addresses[l1_index] = table.entries.buffer_info()[0]
+
+    def drop(self, l1_index: int) -> None:
+        """Hide a table before it is forgotten."""
+        if l1_index < len(self.addresses):
+            self.addresses[l1_index] = 0
+
+    def was_used(self, l1_index: int) -> bool:
+        """Whether a table was looked at since this was last asked."""
+        if l1_index >= len(self.used) or not self.used[l1_index]:
+            return False
+        self.used[l1_index] = 0
+        return True
+
+
 class Mapping:
     """Where guest clusters are: the active L1 table, and L2 tables by L1 index.
 
@@ -81,6 +112,7 @@ class Mapping:
             raise CorruptImageError("it reaches behind the end of the file", where="qcow2 L1 table", offset=l1_offset)
         self.l1 = read_u64_table(file, l1_offset, l1_size, "big")
         self.tables: dict[int, L2Table] = {}
+        self.directory: Directory | None = None
         self.dirty_tables: set[int] = set()
         self._dirty_l1: set[int] = set()
         self._make_room = make_room
@@ -122,17 +154,34 @@ class Mapping:
         return self._keep(l1_index, L2Table(entries, offset))
 
     def _keep(self, l1_index: int, table: L2Table) -> L2Table:
-        tables = self.tables
+        tables, directory = self.tables, self.directory
         while len(tables) >= self._max_tables:
             oldest = next(iter(tables))
-            victim = tables.pop(oldest)
-            if victim.used or victim.dirty_end:
+            victim = tables[oldest]
+            used = victim.used or (directory is not None and directory.was_used(oldest))
+            self._forget(oldest)
+            if used or victim.dirty_end:
                 victim.used = False
-                tables[oldest] = victim
+                self._put(oldest, victim)
                 if len(self.dirty_tables) >= len(tables):
                     self._make_room()
-        tables[l1_index] = table
+        self._put(l1_index, table)
         return table
+
+    def _put(self, l1_index: int, table: L2Table) -> None:
+        self.tables[l1_index] = table
+        if self.directory is not None:
+            self.directory.put(l1_index, table)
+
+    def _forget(self, l1_index: int) -> None:
+        if self.directory is not None:
+            self.directory.drop(l1_index)
+        self.tables.pop(l1_index, None)
+
+    def open_directory(self) -> Directory:
+        """Make and keep a directory of the tables; called with the node's lock held."""
+        self.directory = Directory(len(self.l1), self.tables)
+        return self.directory
 
     # -- changing --------------------------------------------------------------------------------------
 
@@ -158,7 +207,7 @@ class Mapping:
         table = L2Table(entries, offset, fresh=True)
         table.touch(0, self._words)
         # Making room may commit: until that is over, nothing may say that the old table is not referred to.
-        self.tables.pop(l1_index, None)
+        self._forget(l1_index)
         self._keep(l1_index, table)
         self.dirty_tables.add(l1_index)
         self.l1[l1_index] = offset | COPIED
@@ -173,7 +222,7 @@ class Mapping:
         offset = self.l2_offset(l1_index)
         if not offset:
             return
-        self.tables.pop(l1_index, None)
+        self._forget(l1_index)
         self.dirty_tables.discard(l1_index)
         self.l1[l1_index] = 0
         self._dirty_l1.add(l1_index)

@@ -33,6 +33,8 @@ class Qcow2Node(Qcow2Writer):
         self.metadata.barrier()
 
     def _close(self) -> None:
+        with self._lock:
+            self._stop_quick()
         if not self.read_only:
             with self._lock:
                 self.metadata.close()
@@ -86,6 +88,7 @@ class Qcow2Node(Qcow2Writer):
         """Change the virtual size in the header, after everything it depends on; the tables reach that far already."""
         self._flush()
         with self._lock:
+            self._stop_quick()
             self.size = size
             self.header.fixed = replace(self.header.fixed, size=size)
             self.metadata.write_header()

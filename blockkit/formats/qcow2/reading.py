@@ -29,11 +29,16 @@ if TYPE_CHECKING:
     from blockkit.formats.qcow2.codecs import Codec
     from blockkit.formats.qcow2.header import HeaderCluster
     from blockkit.formats.qcow2.mapping import L2Table
+    from blockkit.formats.qcow2.quick import QuickReads
 
 #: Decoded clusters kept, so that small sequential reads do not decode the same cluster again and again.
 _MAX_DECODED = 8
 #: Tables for which native code is worth being loaded, and being compiled.
 _WORTH_LOADING, _WORTH_COMPILING = 16, 64
+#: Small reads after which they are made native, and as good as no end of them.
+_READS, _NEVER = 10_000, 1 << 60
+#: L2 tables that a directory is made for at most: 8 MiB of it.
+_MAX_DIRECTORY = 1 << 20
 
 
 class Qcow2Reader(FormatNode):
@@ -88,10 +93,14 @@ class Qcow2Reader(FormatNode):
         self._arena = (0, 0)
         self._lock = threading.Lock()
         self._ranges = RangeLock(self._lock)
+        self._quick: QuickReads | None = None
+        self._until_quick = _READS
         self._load()
 
     def _load(self) -> None:
         """Set up, from the header, everything that is read from the file."""
+        if self._quick is not None:
+            self._stop_quick()
         self.metadata = Metadata(
             self.file,
             self.data,
@@ -200,6 +209,11 @@ class Qcow2Reader(FormatNode):
         return Extent(offset, min(length, room), Kind.ZERO, self.data, host + within)
 
     def read(self, offset: int, length: int) -> bytes:
+        # What stands in the way of this method is in the instance; here comes who has kept the method itself.
+        quick = self._quick
+        return self._read_plainly(offset, length) if quick is None else quick.read(offset, length)
+
+    def _read_plainly(self, offset: int, length: int) -> bytes:
         # The way of small requests: one plain cluster, without an Extent in between. Whatever is looked at after the
         # generation was taken is stale only if that has changed at the end.
         generation = self._generation
@@ -211,8 +225,44 @@ class Qcow2Reader(FormatNode):
                 table.used = True
                 data = self.data.pull_bytes(host + within, length)
                 if self._generation == generation:
+                    self._until_quick -= 1
+                    if self._until_quick < 0:
+                        self._quicken()
                     return data
         return super().read(offset, length)
+
+    def _quicken(self) -> None:
+        """Read natively from now on, if that is possible; :meth:`read` gets what is not simple."""
+        self._until_quick = _NEVER
+        if len(self._mapping.l1) > _MAX_DIRECTORY:
+            return
+        from blockkit.formats.qcow2.quick import quick_reads
+
+        with self._lock:
+            if self._quick is not None or self._closed:
+                return
+            self._quick = quick_reads(
+                self.data,
+                self._mapping.open_directory(),
+                self._read_plainly,
+                table_bits=self._table_bits,
+                cluster_bits=self._bits,
+                unusual=self._unusual,
+                size=self.size,
+            )
+            if self._quick is None:
+                self._mapping.directory = None
+            else:
+                self.__dict__["read"] = self._quick.read
+
+    def _stop_quick(self) -> None:
+        """Read in Python until it has been seen again that much is read; with the lock held."""
+        if self._quick is not None:
+            self._quick.stop()
+            self._quick = None
+            self.__dict__.pop("read", None)
+            self._until_quick = _READS
+        self._mapping.directory = None
 
     def pull_bytes(self, offset: int, length: int) -> bytes:
         if offset + length <= self.size:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from blockkit.block.graph import create_image, open_image
+from blockkit.formats.qcow2 import reading
 from blockkit.testing.contract import NodeContract, WritableNodeContract, sample_contents
 
 if TYPE_CHECKING:
@@ -43,6 +44,17 @@ class Qcow2Contract(WritableNodeContract):
 
 class TestQcow2(Qcow2Contract):
     __test__ = True
+
+
+class TestQuickReads(Qcow2Contract):
+    """Small reads are native from the first one on, where they can be."""
+
+    __test__ = True
+    options = "cluster_size=4K"
+
+    @pytest.fixture(autouse=True)
+    def at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(reading, "_READS", 0)
 
 
 class TestVersion2(Qcow2Contract):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import subprocess
+from importlib.util import find_spec
+from types import BuiltinFunctionType
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,15 +22,18 @@ from hypothesis.stateful import (
 
 from blockkit.block.node import Kind
 from blockkit.block.report import Repair
-from blockkit.formats.qcow2 import refcounts
+from blockkit.formats.qcow2 import reading, refcounts
 from blockkit.formats.qcow2.check import check_image
 from blockkit.formats.qcow2.create import CreateOptions, create
 from blockkit.formats.qcow2.header import read_header
 from blockkit.formats.qcow2.node import Qcow2Node
+from blockkit.protocols.file import create_file
 from blockkit.testing.memory import MemoryNode
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from blockkit.block.node import Node
 
 SPOT = st.tuples(st.floats(0, 1, exclude_max=True), st.integers(-2, 2), st.booleans())
 LENGTH = st.sampled_from([1, 511, 512, 513]) | st.integers(1, 5000)
@@ -46,6 +51,14 @@ class Disk(RuleBasedStateMachine):
 
     def judge(self, image: bytes, model: bytes, below: MemoryNode | None, rng: random.Random) -> None:
         """Hear somebody else's opinion."""
+
+    def new_file(self) -> Node:
+        """Return what the image is to be in."""
+        return Keeping(grows=True)
+
+    def image(self) -> bytes:
+        """Return what is in it."""
+        return bytes(self.file.data)
 
     def __init__(self) -> None:
         super().__init__()
@@ -93,7 +106,7 @@ class Disk(RuleBasedStateMachine):
             preallocation="off" if under else preallocation,  # type: ignore[arg-type]
             backing_file="under" if under else None,
         )
-        self.file, self.cache = Keeping(grows=True), tables * (cluster + 512)
+        self.file, self.cache = self.new_file(), tables * (cluster + 512)
         create(self.file, size, options)
         self.cluster, self.below = cluster, None
         self.model = bytearray(size)
@@ -209,7 +222,7 @@ class Disk(RuleBasedStateMachine):
         node._close()
         report = check_image(self.file, read_header(self.file), Repair.NONE)
         assert report.clean, report.findings[:5]
-        self.judge(bytes(self.file.data), bytes(self.model), self.below, self.rng)
+        self.judge(self.image(), bytes(self.model), self.below, self.rng)
 
 
 FEW = settings(
@@ -242,6 +255,39 @@ def test_qemu_img_reads_what_any_sequence_left(tmp_path: Path) -> None:
                 run_qemu("compare", "-f", "qcow2", "-F", "raw", top, raw)
 
     run_state_machine_as_test(Judged, settings=settings(FEW, max_examples=15))
+
+
+@pytest.mark.skipif(find_spec("llvmlite") is None, reason="needs llvmlite")
+def test_any_sequence_of_requests_reads_back_natively(
+    direct_path: Path, answers_at_once: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "_READS", 0)
+    native = []
+
+    class Quick(Disk):
+        def new_file(self) -> Node:
+            direct_path.unlink(missing_ok=True)
+            return create_file(direct_path)
+
+        def image(self) -> bytes:
+            return direct_path.read_bytes()
+
+        @invariant()
+        def small_reads_are_like_the_model(self) -> None:
+            for _ in range(8 if self.node is not None and self.model else 0):
+                offset = self.rng.randrange(len(self.model))
+                length = min(self.rng.randrange(self.cluster + 2), len(self.model) - offset)
+                assert self.node.read(offset, length) == self.model[offset : offset + length]
+                native.append(isinstance(self.node.read, BuiltinFunctionType))
+
+        def teardown(self) -> None:
+            super().teardown()
+            if self.node is not None:
+                self.file.close()
+
+    run_state_machine_as_test(Quick, settings=FEW)
+    # How many depends on what is generated: a tenth to a half.
+    assert any(native) is answers_at_once
 
 
 def run_qemu(*words: object) -> None:

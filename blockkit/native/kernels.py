@@ -64,7 +64,10 @@ def symbol(module: str, name: str, *, compiled: bool) -> int | None:
 def _load(module: str, compiled: bool) -> Loaded | None:
     if os.environ.get("BLOCKKIT_NATIVE") == "0" or os.uname().machine != "x86_64":
         return None
-    name = f"{_KIND}-{module.rpartition('.')[2]}-{_key(module)}.o"
+    key = _key(module)
+    if key is None:
+        return None
+    name = f"{_KIND}-{module.rpartition('.')[2]}-{key}.o"
     kept = kept_object(name)
     loaded = _link(kept) if kept is not None else None
     if loaded is None and compiled:
@@ -84,14 +87,18 @@ def _link(made: bytes) -> Loaded | None:
         return None
 
 
-def _key(module: str) -> str:
-    """Return what tells one object from another: the sources it is made of, and with."""
+def _key(module: str) -> str | None:
+    """Return what tells one object from another: the sources it is made of, and with; None where there are none."""
     sources = b""
     for each in (module, *(f"blockkit.native.{maker}" for maker in _MAKERS)):
         spec = find_spec(each)
-        if spec is not None and spec.origin is not None:
+        if spec is None or spec.origin is None:
+            return None
+        try:
             with open(spec.origin, "rb") as file:
                 sources += file.read() + b"\0"
+        except OSError:
+            return None  # it is in an archive
     return source_hash(sources).hex()
 
 
@@ -103,5 +110,5 @@ def _compile(module: str) -> bytes | None:
         # For any x86-64: a home directory may be shared by different ones.
         text = Library([import_module(module)]).lower().replace("define internal", "define")
         return compile_module(text, cpu="x86-64")
-    except ImportError:
-        return None
+    except (ImportError, RuntimeError):
+        return None  # there is no llvmlite, or one that does not know this processor

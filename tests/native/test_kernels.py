@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from array import array
+from importlib.machinery import ModuleSpec
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -75,6 +76,12 @@ def test_without_llvmlite_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setitem(sys.modules, "llvmlite", None)
     assert get() is None
     monkeypatch.setattr(kernels, "_load", no_compiler)
+    assert get() is None
+
+
+def test_without_sources_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    archived = ModuleSpec(MODULE, None, origin="/somewhere/blockkit.zip/blockkit/formats/qcow2/columns.py")
+    monkeypatch.setattr(kernels, "find_spec", lambda name: archived)
     assert get() is None
 
 

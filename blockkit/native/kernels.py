@@ -8,6 +8,7 @@ one process compiles (a quarter of a second) and all others load (two millisecon
 from __future__ import annotations
 
 import os
+import threading
 from importlib import import_module
 from importlib.util import find_spec, source_hash
 from typing import TYPE_CHECKING, Any, Final
@@ -25,6 +26,10 @@ _KIND: Final = "kernel"
 _MAKERS: Final = ("compiler", "dialect", "elf", "llvm")
 #: By module; what could not be had is not asked for again.
 _loaded: Final[dict[str, Loaded | None]] = {}
+#: One thread at a time loads and compiles.
+_lock: Final = threading.Lock()
+#: All that was ever loaded: functions of it may be anywhere.
+_alive: Final[list[Loaded]] = []
 
 
 def kernel(module: str, name: str, arguments: int, *, compiled: bool) -> Callable[..., int] | None:
@@ -49,16 +54,13 @@ def kernel(module: str, name: str, arguments: int, *, compiled: bool) -> Callabl
 
 def symbol(module: str, name: str, *, compiled: bool) -> int | None:
     """Return the address of such a function, which is there as long as the process."""
-    loaded = _loaded.get(module)
-    if loaded is None:
-        if module in _loaded:
-            return None
-        loaded = _load(module, compiled)
-        if loaded is not None or compiled:
-            _loaded[module] = loaded
-        if loaded is None:
-            return None
-    return loaded.symbols[name]
+    with _lock:
+        loaded = _loaded.get(module)
+        if loaded is None and module not in _loaded:
+            loaded = _load(module, compiled)
+            if loaded is not None or compiled:
+                _loaded[module] = loaded
+    return None if loaded is None else loaded.symbols[name]
 
 
 def _load(module: str, compiled: bool) -> Loaded | None:
@@ -82,9 +84,11 @@ def _link(made: bytes) -> Loaded | None:
     from blockkit.native.elf import ObjectError, load_objects
 
     try:
-        return load_objects([made])
+        loaded = load_objects([made])
     except ObjectError:
         return None
+    _alive.append(loaded)
+    return loaded
 
 
 def _key(module: str) -> str | None:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from array import array
+from concurrent.futures import ThreadPoolExecutor
 from importlib.machinery import ModuleSpec
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +62,16 @@ def test_it_is_compiled_once_and_loaded_afterwards(kept: Path, monkeypatch: pyte
     assert works(get())
     forget(monkeypatch)
     assert works(get(compiled=False))
+
+
+def test_many_threads_that_want_it_get_the_same(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = []
+    real = kernels._compile
+    monkeypatch.setattr(kernels, "_compile", lambda module: (compiled.append(module), real(module))[1])
+    with ThreadPoolExecutor(8) as pool:
+        found = set(pool.map(lambda _: kernels.symbol(MODULE, "l2_columns", compiled=True), range(32)))
+    assert len(found) == len(compiled) == 1
+    assert None not in found
 
 
 def test_it_needs_no_llvmlite_once_it_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,6 +33,15 @@ class QuickReads:
         self._cells[layout.DIRECTORY_SIZE] = 0
 
 
+def prepare() -> bool:
+    """Compile what is needed, which takes a while; tell whether it can be had."""
+    return fits() and _address() is not None
+
+
+def _address() -> int | None:
+    return symbol("blockkit.formats.qcow2.quick_read", "quick_read", compiled=True)
+
+
 def quick_reads(
     data: Node,
     directory: Directory,
@@ -43,7 +52,7 @@ def quick_reads(
     unusual: int,
     size: int,
 ) -> QuickReads | None:
-    """Make small reads native, if that is possible here.
+    """Make small reads native, if that is possible here and they have been prepared.
 
     Args:
         data: What holds guest data.
@@ -55,10 +64,9 @@ def quick_reads(
         size: Bytes of the disk.
     """
     cell = data.descriptor_cell() if isinstance(data, LendsDescriptor) else None
-    if cell is None or not fits() or not _answers_at_once(cell[0]):
+    if cell is None or not _answers_at_once(cell[0]):
         return None
-    api = api_cells()
-    address = symbol("blockkit.formats.qcow2.quick_read", "quick_read", compiled=True)
+    api, address = api_cells(), _address()
     if api is None or address is None:
         return None
     cells = array("Q", [*api, *[0] * (layout.CELLS - API_CELLS)])

@@ -232,13 +232,19 @@ class Qcow2Reader(FormatNode):
         return super().read(offset, length)
 
     def _quicken(self) -> None:
-        """Read natively from now on, if that is possible; :meth:`read` gets what is not simple."""
+        """Read natively from now on, if that is possible; what is not simple is still left to Python."""
         self._until_quick = _NEVER
         if len(self._mapping.l1) > _MAX_DIRECTORY:
             return
-        from blockkit.formats.qcow2.quick import quick_reads
+        from blockkit.formats.qcow2.quick import prepare, quick_reads
 
-        with self._lock:
+        if not prepare():
+            return
+        if not self._lock.acquire(blocking=False):
+            # Whoever has it may be the one who reads.
+            self._until_quick = _READS
+            return
+        try:
             if self._quick is not None or self._closed:
                 return
             self._quick = quick_reads(
@@ -254,6 +260,8 @@ class Qcow2Reader(FormatNode):
                 self._mapping.directory = None
             else:
                 self.__dict__["read"] = self._quick.read
+        finally:
+            self._lock.release()
 
     def _stop_quick(self) -> None:
         """Read in Python until it has been seen again that much is read; with the lock held."""

@@ -382,6 +382,19 @@ def test_threads_read_while_others_write(disk: Qcow2Node) -> None:
     assert is_quick(disk)
 
 
+def test_who_reads_with_the_lock_held_does_not_wait_for_himself(path: Path, data: bytes) -> None:
+    with blockkit.open_image(path, format="qcow2") as node:
+        assert isinstance(node, Qcow2Node)
+        node.read(0, 1)
+        with node._lock:
+            for _ in range(20):
+                assert node.read(0, 100) == data[:100]
+            assert not is_quick(node)
+        for _ in range(5):
+            node.read(0, 100)
+        assert is_quick(node)
+
+
 def test_nothing_leaks(disk: Qcow2Node) -> None:
     def work() -> None:
         for at in range(0, 20_000, 7):

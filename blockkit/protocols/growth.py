@@ -16,6 +16,8 @@ _LEAST: Final = 4 << 20
 _MOST: Final = 64 << 20
 #: So near the end of what is reserved, bytes, more is: writes of several threads are on their way.
 _MARGIN: Final = 2 << 20
+#: What is reserved is at most one part in so many of what is free: others need space too.
+_PART: Final = 8
 
 
 class Growth:
@@ -38,12 +40,15 @@ class Growth:
             return
         at = max(size, self._until)
         try:
+            system = os.fstatvfs(self._fd)
+            if system.f_bavail * system.f_frsize < step * _PART:
+                self._reserves = False
+                return
+            # Noted first: what an interrupt or an error comes across may have been reserved all the same.
+            self._until = at + step
             fallocate.reserve(self._fd, at, step)
         except OSError:
-            # The file system cannot, or is nearly full: the writes themselves will show.
-            self._reserves = False
-        # Some of it may have been reserved all the same.
-        self._until = at + step
+            self._reserves = False  # the writes themselves will show what is wrong
 
     def end(self) -> None:
         """Give back what was not used, and reserve nothing more.

@@ -87,6 +87,7 @@ class HostFile(ProtocolNode):
         self._flush_error = 0
         self._direct: DirectIO | None = None
         self._growth: Growth | None = None
+        self._alone = True
         self._cell = array("q", [fd])
         self._watchers: set[Callable[[SystemCall], None]] = set()
         self.size = self._measure(status)
@@ -151,13 +152,16 @@ class HostFile(ProtocolNode):
                 if locks.acquire(fd, use, name):
                     # Whoever held it before may have made it longer.
                     status = os.fstat(fd)
-            return cls(fd, status, name, read_only=read_only, mode=mode, unmap=DISCARD[discard])
+            node = cls(fd, status, name, read_only=read_only, mode=mode, unmap=DISCARD[discard])
         except OSError as error:
             os.close(fd)
             raise from_os_error(error, name) from error
         except BaseException:
             os.close(fd)
             raise
+        # Without locks, others may be writing too.
+        node._alone = lock
+        return node
 
     def fileno(self) -> int:
         """Return the descriptor, valid until :meth:`close`.
@@ -283,13 +287,14 @@ class HostFile(ProtocolNode):
             and (end <= self.size or (end <= _MAX_SIZE and Cap.GROW in self.caps))
         ):
             try:
-                done = os.pwrite(self._fd, data, offset)
+                try:
+                    done = os.pwrite(self._fd, data, offset)
+                finally:
+                    self._dirty = True
+                    if end > self.size:
+                        self._grew()
             except OSError as error:
                 raise self._failed(error, f"cannot write {length} bytes at {offset:#x}") from error
-            finally:
-                self._dirty = True
-                if end > self.size:
-                    self._grew()
             if done == length:
                 return
             offset, buffers = offset + done, [data[done:]]
@@ -339,7 +344,7 @@ class HostFile(ProtocolNode):
     def expect_growth(self) -> None:
         """Reserve space ahead of the end from now on, as it will grow much; what is not used is given back at last."""
         with self._lock:
-            if self._growth is None and Cap.GROW in self.caps:
+            if self._growth is None and self._alone and Cap.GROW in self.caps:
                 from blockkit.protocols.growth import Growth
 
                 self._growth = Growth(self._fd, self.size)
@@ -566,10 +571,12 @@ class HostFile(ProtocolNode):
         fd = self._fd
         self._cell[0] = -1
         try:
-            if self._dirty:
-                self._flush()
-            if self._growth is not None:
-                self._growth.end()
+            try:
+                if self._dirty:
+                    self._flush()
+            finally:
+                if self._growth is not None:
+                    self._growth.end()
         except OSError as error:
             raise self._failed(error, "cannot give back space") from error
         finally:

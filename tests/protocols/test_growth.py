@@ -18,12 +18,12 @@ from blockkit.errors import NodeIOError
 from blockkit.protocols import fallocate
 from blockkit.protocols.file import create_file
 from blockkit.protocols.growth import Growth
+from blockkit.protocols.hostfile import HostFile
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from blockkit.block.syscall import SystemCall
-    from blockkit.protocols.hostfile import HostFile
 
 MIB = 1 << 20
 
@@ -118,6 +118,79 @@ def test_space_that_is_not_taken_back_is_told_and_the_file_is_closed(
         os.fstat(fd)
 
 
+def test_space_is_given_back_when_the_last_flush_fails(direct_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    node = create_file(direct_path)
+    node.expect_growth()
+    reservations(node, 5)
+
+    def fail(_fd: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fdatasync", fail)
+    with pytest.raises(NodeIOError, match="cannot flush"):
+        node.close()
+    assert direct_path.stat().st_blocks * 512 < 6 * MIB
+
+
+def test_space_is_given_back_after_an_interrupt(direct_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = fallocate.reserve
+
+    def interrupted(fd: int, offset: int, length: int) -> None:
+        real(fd, offset, length)
+        raise KeyboardInterrupt
+
+    with create_file(direct_path) as node:
+        node.expect_growth()
+        reservations(node, 3)
+        monkeypatch.setattr(fallocate, "reserve", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            grow(node, 5)
+        size = node.size
+    assert direct_path.stat().st_size == size
+    assert direct_path.stat().st_blocks * 512 < size + MIB
+
+
+def test_others_find_space_on_a_file_system_that_is_nearly_full(
+    direct_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.fstatvfs
+    free = 31 * MIB
+
+    def nearly_full(fd: int) -> os.statvfs_result:
+        found = list(real(fd))
+        found[1], found[4] = 4096, free // 4096
+        return os.statvfs_result(found)
+
+    monkeypatch.setattr(os, "fstatvfs", nearly_full)
+    with create_file(direct_path) as node:
+        node.expect_growth()
+        assert reservations(node, 12) == []
+    free = 32 * MIB
+    with create_file(direct_path.with_name("second")) as node:
+        node.expect_growth()
+        assert [call.length for call in reservations(node, 12)] == [4 * MIB]
+    direct_path.with_name("second").unlink()
+
+
+def test_without_locks_nothing_is_reserved(direct_path: Path) -> None:
+    with HostFile.open(direct_path, read_only=False, create=True, lock=False) as node:
+        node.expect_growth()
+        assert reservations(node, 12) == []
+
+
+def test_a_size_that_cannot_be_looked_at_is_told_as_any_error(
+    direct_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stale(_fd: int) -> os.stat_result:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    with create_file(direct_path) as node:
+        monkeypatch.setattr(os, "fstat", stale)
+        with pytest.raises(NodeIOError, match="cannot write 4096 bytes at 0x0"):
+            node.push(0, [memoryview(bytes(4096))])
+        monkeypatch.undo()
+
+
 @given(steps=st.lists(st.integers(0, 9 * MIB), max_size=60), start=st.integers(0, 5 * MIB))
 def test_reservations_follow_each_other_and_lie_behind_the_end(steps: list[int], start: int) -> None:
     size, until, reserved = start, start, 0
@@ -131,6 +204,7 @@ def test_reservations_follow_each_other_and_lie_behind_the_end(steps: list[int],
             until, reserved = offset + length, reserved + length
 
         patch.setattr(fallocate, "reserve", reserve)
+        patch.setattr(os, "fstatvfs", lambda _fd: os.statvfs_result((4096, 4096, *[1 << 40] * 8)))
         growth = Growth(-1, size)
         for step in steps:
             size += step

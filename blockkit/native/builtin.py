@@ -27,8 +27,6 @@ TYPE_AT: Final[int] = 8
 LONG_TYPE, LONG_AS_LONG_LONG, ERR_CLEAR, BYTES_FROM_SIZE, DEC_REF, VECTORCALL, PREADV2, API_CELLS = range(8)
 _API: Final = ("PyLong_AsLongLong", "PyErr_Clear", "PyBytes_FromStringAndSize", "Py_DecRef", "PyObject_Vectorcall")
 _FASTCALL_WITH_KEYWORDS: Final = 0x80 | 0x02
-#: Descriptions of functions; the interpreter keeps their addresses.
-_definitions: Final[dict[tuple[int, str], tuple[Any, Any]]] = {}
 
 
 def fits() -> bool:
@@ -68,7 +66,10 @@ def builtin(address: int, name: str, cells: array[int], *owned: object) -> Calla
     import ctypes
 
     place = cells.buffer_info()[0].to_bytes(8, sys.byteorder)
-    owner = (place, *owned, cells)
+    # PyMethodDef: name, function, flags, documentation. The interpreter keeps the address of it.
+    text = ctypes.create_string_buffer(name.encode())
+    definition = (ctypes.c_uint64 * 4)(ctypes.addressof(text), address, _FASTCALL_WITH_KEYWORDS, 0)
+    owner = (place, *owned, cells, text, definition)
     items = ctypes.string_at(id(owner) + TUPLE_HEAD, 8 * len(owner))
     if items != b"".join(id(item).to_bytes(8, sys.byteorder) for item in owner):
         return None
@@ -76,13 +77,7 @@ def builtin(address: int, name: str, cells: array[int], *owned: object) -> Calla
         return None
     if ctypes.c_uint64.from_address(id(place) + TYPE_AT).value != id(bytes):
         return None
-    found = _definitions.get((address, name))
-    if found is None:
-        # PyMethodDef: name, function, flags, documentation.
-        text = ctypes.create_string_buffer(name.encode())
-        definition = (ctypes.c_uint64 * 4)(ctypes.addressof(text), address, _FASTCALL_WITH_KEYWORDS, 0)
-        found = _definitions[address, name] = text, definition
-    make = ctypes.pythonapi.PyCFunction_NewEx
+    make = ctypes.PyDLL(None).PyCFunction_NewEx
     make.argtypes, make.restype = (ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p), ctypes.py_object
-    made: Callable[..., Any] = make(ctypes.addressof(found[1]), owner, None)
+    made: Callable[..., Any] = make(ctypes.addressof(definition), owner, None)
     return made

@@ -17,6 +17,7 @@ from blockkit.native.kept import keep_object, kept_object
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import ModuleType
 
     from blockkit.native.elf import Loaded
 
@@ -63,56 +64,59 @@ def symbol(module: str, name: str, *, compiled: bool) -> int | None:
     return None if loaded is None else loaded.symbols[name]
 
 
-def _load(module: str, compiled: bool) -> Loaded | None:
+def _load(name: str, compiled: bool) -> Loaded | None:
     if os.environ.get("BLOCKKIT_NATIVE") == "0" or os.uname().machine != "x86_64":
         return None
-    key = _key(module)
-    if key is None:
+    try:
+        return _find_or_make(import_module(name), compiled)
+    except Exception:
+        # There may be no llvmlite, one that does not know this processor, no sources, no memory for code, an object
+        # that is none: whatever it is, Python does it.
         return None
-    name = f"{_KIND}-{module.rpartition('.')[2]}-{key}.o"
+
+
+def _find_or_make(module: ModuleType, compiled: bool) -> Loaded:
+    from blockkit.native.elf import ObjectError
+
+    name = f"{_KIND}-{module.__name__.rpartition('.')[2]}-{_key(module)}.o"
     kept = kept_object(name)
-    loaded = _link(kept) if kept is not None else None
-    if loaded is None and compiled:
-        made = _compile(module)
-        loaded = _link(made) if made is not None else None
-        if made is not None and loaded is not None:
-            keep_object(_KIND, name, made)
+    if kept is not None:
+        try:
+            return _link(kept)
+        except ObjectError:
+            pass  # it is made again
+    if not compiled:
+        raise LookupError(name)
+    made = _compile(module)
+    loaded = _link(made)
+    keep_object(_KIND, name, made)
     return loaded
 
 
-def _link(made: bytes) -> Loaded | None:
-    from blockkit.native.elf import ObjectError, load_objects
+def _link(made: bytes) -> Loaded:
+    from blockkit.native.elf import load_objects
 
-    try:
-        loaded = load_objects([made])
-    except ObjectError:
-        return None
+    loaded = load_objects([made])
     _alive.append(loaded)
     return loaded
 
 
-def _key(module: str) -> str | None:
-    """Return what tells one object from another: the sources it is made of, and with; None where there are none."""
+def _key(module: ModuleType) -> str:
+    """Return what tells one object from another: the sources it is made of and with, and constants from elsewhere."""
     sources = b""
-    for each in (module, *(f"blockkit.native.{maker}" for maker in _MAKERS)):
-        spec = find_spec(each)
-        if spec is None or spec.origin is None:
-            return None
-        try:
-            with open(spec.origin, "rb") as file:
-                sources += file.read() + b"\0"
-        except OSError:
-            return None  # it is in an archive
-    return source_hash(sources).hex()
+    for name in (module.__name__, *(f"blockkit.native.{maker}" for maker in _MAKERS)):
+        spec = find_spec(name)
+        assert spec is not None, "it has been imported"
+        assert spec.origin is not None, "it is no namespace"
+        with open(spec.origin, "rb") as file:
+            sources += file.read() + b"\0"
+    constants = sorted((name, value) for name, value in vars(module).items() if isinstance(value, int | tuple))
+    return source_hash(sources + repr(constants).encode()).hex()
 
 
-def _compile(module: str) -> bytes | None:
-    try:
-        from blockkit.native.compiler import compile_module
-        from blockkit.native.llvm import Library
+def _compile(module: ModuleType) -> bytes:
+    from blockkit.native.compiler import compile_module
+    from blockkit.native.llvm import Library
 
-        # For any x86-64: a home directory may be shared by different ones.
-        text = Library([import_module(module)]).lower().replace("define internal", "define")
-        return compile_module(text, cpu="x86-64")
-    except (ImportError, RuntimeError):
-        return None  # there is no llvmlite, or one that does not know this processor
+    # For any x86-64: a home directory may be shared by different ones.
+    return compile_module(Library([module]).lower().replace("define internal", "define"), cpu="x86-64")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -90,6 +91,34 @@ def test_without_llvmlite_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None
     assert get() is None
 
 
+@pytest.mark.parametrize(
+    "error", [OSError("no library"), AttributeError("no such pass"), MemoryError(), StopIteration()]
+)
+def test_whatever_fails_python_does_it_and_nobody_tries_again(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    asked = []
+
+    def fail(_module: object) -> bytes:
+        asked.append(1)
+        raise error
+
+    monkeypatch.setattr(kernels, "_compile", fail)
+    assert get() is None
+    assert get() is None
+    assert asked == [1]
+
+
+def test_constants_of_other_modules_are_part_of_the_key(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import blockkit.formats.qcow2.columns as module
+
+    assert works(get())
+    forget(monkeypatch)
+    monkeypatch.setattr(module, "_OFFSET", 0)
+    assert get(compiled=False) is None
+    monkeypatch.undo()
+
+
 def test_without_sources_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     archived = ModuleSpec(MODULE, None, origin="/somewhere/blockkit.zip/blockkit/formats/qcow2/columns.py")
     monkeypatch.setattr(kernels, "find_spec", lambda name: archived)
@@ -109,12 +138,23 @@ def test_other_machines_have_none(monkeypatch: pytest.MonkeyPatch) -> None:
     assert get() is None
 
 
-@pytest.mark.parametrize("cut", [0, 10, 300, -20])
-def test_what_is_kept_and_broken_is_made_again(kept: Path, monkeypatch: pytest.MonkeyPatch, cut: int) -> None:
+@pytest.mark.parametrize("damage", ["empty", "short", "cut", "zeros", "sections", "one bit", "digest only"])
+def test_what_is_kept_and_broken_is_made_again(kept: Path, monkeypatch: pytest.MonkeyPatch, damage: str) -> None:
     assert works(get())
     (path,) = kept.iterdir()
     whole = path.read_bytes()
-    path.write_bytes(whole[:cut])
+    path.write_bytes(
+        {
+            "empty": b"",
+            "short": whole[:5],
+            "cut": whole[:-20],
+            "zeros": bytes(len(whole)),
+            # What a power cut may leave: a header, and blocks that were never written.
+            "sections": whole[:80] + bytes(len(whole) - 80),
+            "one bit": whole[:100] + bytes([whole[100] ^ 1]) + whole[101:],
+            "digest only": whole[:8],
+        }[damage]
+    )
     forget(monkeypatch)
     assert get(compiled=False) is None
     assert works(get())
@@ -128,6 +168,46 @@ def test_what_others_may_have_written_is_not_loaded(kept: Path, monkeypatch: pyt
     os.chmod(path if which == "object" else kept, 0o777)
     forget(monkeypatch)
     assert get(compiled=False) is None
+
+
+def test_nothing_is_kept_where_others_could_write(kept: Path) -> None:
+    kept.mkdir(0o777)
+    kept.chmod(0o777)
+    (kept / "kernel-old-x.o").write_bytes(b"")
+    os.utime(kept / "kernel-old-x.o", (0, 0))
+    assert works(get())
+    assert [path.name for path in kept.iterdir()] == ["kernel-old-x.o"]
+
+
+def test_old_objects_go_and_nothing_else(kept: Path) -> None:
+    kept.mkdir(0o700)
+    for name in ("kernel-old-x.o", "kernel-5.10.0-gentoo", "processor-x.o", "kernel-new.o"):
+        (kept / name).write_bytes(b"")
+        if name != "kernel-new.o":
+            os.utime(kept / name, (0, 0))
+    assert works(get())
+    left = {path.name for path in kept.iterdir()}
+    assert left >= {"kernel-5.10.0-gentoo", "processor-x.o", "kernel-new.o"}
+    assert "kernel-old-x.o" not in left
+    assert len(left) == 4
+
+
+def test_a_failed_write_leaves_nothing(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_words: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "replace", full)
+    assert works(get())
+    assert list(kept.iterdir()) == []
+
+
+def test_without_a_home_nothing_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(os.path, "expanduser", lambda name: name)
+    monkeypatch.chdir(tmp_path)
+    assert cache_directory() is None
+    assert works(get())
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_where_nothing_can_be_kept_it_is_made_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

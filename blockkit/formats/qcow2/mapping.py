@@ -75,7 +75,7 @@ class Directory:
     def drop(self, l1_index: int) -> None:
         """Hide a table before it is forgotten."""
         if l1_index < len(self.addresses):
-            self.addresses[l1_index] = 0
+            self.addresses[l1_index] = self.used[l1_index] = 0
 
     def was_used(self, l1_index: int) -> bool:
         """Whether a table was looked at since this was last asked."""
@@ -158,7 +158,7 @@ class Mapping:
         while len(tables) >= self._max_tables:
             oldest = next(iter(tables))
             victim = tables[oldest]
-            used = victim.used or (directory is not None and directory.was_used(oldest))
+            used = (directory is not None and directory.was_used(oldest)) or victim.used
             self._forget(oldest)
             if used or victim.dirty_end:
                 victim.used = False

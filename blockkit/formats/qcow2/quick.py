@@ -33,9 +33,18 @@ class QuickReads:
         self._cells[layout.DIRECTORY_SIZE] = 0
 
 
-def prepare() -> bool:
-    """Compile what is needed, which takes a while; tell whether it can be had."""
-    return fits() and _address() is not None
+def prepare(data: Node) -> bool | None:
+    """Compile what is needed, which takes a while; tell whether it can be had, or None if it cannot be told yet.
+
+    Args:
+        data: What holds guest data.
+    """
+    cell = data.descriptor_cell() if isinstance(data, LendsDescriptor) else None
+    if cell is None or not fits():
+        return False
+    if cell[0] < 0:
+        return None  # somebody watches what is read
+    return _answers_at_once(cell[0]) and _address() is not None
 
 
 def _address() -> int | None:
@@ -64,7 +73,7 @@ def quick_reads(
         size: Bytes of the disk.
     """
     cell = data.descriptor_cell() if isinstance(data, LendsDescriptor) else None
-    if cell is None or not _answers_at_once(cell[0]):
+    if cell is None:
         return None
     api, address = api_cells(), _address()
     if api is None or address is None:

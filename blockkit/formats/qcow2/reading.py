@@ -231,6 +231,9 @@ class Qcow2Reader(FormatNode):
                     return data
         return super().read(offset, length)
 
+    # Whoever passes wrong arguments has called that.
+    _read_plainly.__qualname__ = "Qcow2Reader.read"
+
     def _quicken(self) -> None:
         """Read natively from now on, if that is possible; what is not simple is still left to Python."""
         self._until_quick = _NEVER
@@ -238,7 +241,10 @@ class Qcow2Reader(FormatNode):
             return
         from blockkit.formats.qcow2.quick import prepare, quick_reads
 
-        if not prepare():
+        prepared = prepare(self.data)
+        if prepared is None:
+            self._until_quick = _READS
+        if not prepared:
             return
         if not self._lock.acquire(blocking=False):
             # Whoever has it may be the one who reads.
@@ -256,11 +262,11 @@ class Qcow2Reader(FormatNode):
                 unusual=self._unusual,
                 size=self.size,
             )
-            if self._quick is None:
-                self._mapping.directory = None
-            else:
+            if self._quick is not None:
                 self.__dict__["read"] = self._quick.read
         finally:
+            if self._quick is None:
+                self._mapping.directory = None
             self._lock.release()
 
     def _stop_quick(self) -> None:

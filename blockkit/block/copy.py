@@ -316,7 +316,7 @@ class _Copier:
 
     def _read_source(self, offset: int, buf: memoryview) -> None:
         try:
-            self.source.read_into(offset, buf)
+            self.source.pull(offset, [buf])
         except BlockkitError as error:
             if not self.plan.salvage:
                 raise
@@ -349,8 +349,9 @@ class _Copier:
 
     def _write(self, start: int, view: memoryview) -> None:
         """Write ``view``, leaving out zeros in whole grains of the target."""
+        push, goal = self.target.push, start + self.shift
         for run, stop in self._runs(start, view):
-            self.target.write(start + run + self.shift, view[run:stop])
+            push(goal + run, [view[run:stop]])
 
     def _runs(self, start: int, view: memoryview) -> Iterator[tuple[int, int]]:
         """Yield the ``(begin, end)`` of what must be written of ``view``; zeros are dealt with on the way."""

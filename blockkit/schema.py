@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, dataclass_transform
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn, Self, dataclass_transform
 
 from blockkit.constructs import Con, MisfitError
 from blockkit.errors import FormatError
@@ -129,21 +129,19 @@ class Record(Frozen):
             for name, con in cls._cons:
                 values[name], at = con.take(whole, at, values)
         except MisfitError:
-            values = cls._judge(whole, offset)
+            cls._refuse(whole, offset)
         return cls(**values)
 
     @classmethod
-    def _judge(cls, data: bytes, offset: int) -> dict[str, object]:
-        """Decode as Construct does, which says what is wrong."""
+    def _refuse(cls, data: bytes, offset: int) -> NoReturn:
+        """Let Construct decode what does not fit, and say what is wrong."""
         import construct
 
         try:
-            parsed = cls.schema.parse(data)
+            cls.schema.parse(data)
         except construct.ConstructError as error:
             raise FormatError(_plain(error), where=cls.title, offset=offset) from error
-        except (OverflowError, MemoryError, UnicodeDecodeError) as error:
-            raise FormatError(f"cannot be decoded: {error}", where=cls.title, offset=offset) from error
-        return {name: parsed[name] for name, _ in cls._cons}
+        raise AssertionError(f"{cls.title}: Construct takes what was refused")
 
     def build(self) -> bytes:
         """Encode; ``parse(x.build()) == x`` for every record."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 #: What object files of kernels are called.
 _KIND: Final = "kernel"
 #: What of the making decides what comes out.
-_MAKERS: Final = ("compiler", "dialect", "elf", "llvm")
+MAKERS: Final = ("compiler", "dialect", "elf", "llvm")
 #: By module; what could not be had is not asked for again.
 _loaded: Final[dict[str, Loaded | None]] = {}
 #: One thread at a time loads and compiles.
@@ -104,7 +104,7 @@ def _link(made: bytes) -> Loaded:
 def _key(module: ModuleType) -> str:
     """Return what tells one object from another: the sources it is made of and with, and constants from elsewhere."""
     sources = b""
-    for name in (module.__name__, *(f"blockkit.native.{maker}" for maker in _MAKERS)):
+    for name in (module.__name__, *(f"blockkit.native.{maker}" for maker in MAKERS)):
         spec = find_spec(name)
         assert spec is not None, "it has been imported"
         assert spec.origin is not None, "it is no namespace"

@@ -239,8 +239,7 @@ class HostFile(ProtocolNode):
 
     def pull(self, offset: int, buffers: list[memoryview]) -> None:
         # The way of one piece, as large copies read it; whatever comes out differently is seen to below.
-        length = len(buffers[0])
-        if len(buffers) == 1 and self._direct is None and offset + length <= self.size:
+        if len(buffers) == 1 and self._direct is None and offset + (length := len(buffers[0])) <= self.size:
             try:
                 done = os.preadv(self._fd, buffers, offset)
             except OSError as error:
@@ -278,13 +277,10 @@ class HostFile(ProtocolNode):
 
     def push(self, offset: int, buffers: list[memoryview], fua: bool = False) -> None:
         # Likewise.
-        data = buffers[0]
-        length = len(data)
-        end = offset + length
         if (
-            (len(buffers) == 1 and length <= _WRITE and not fua)
+            (len(buffers) == 1 and (length := len(data := buffers[0])) <= _WRITE and not fua)
             and not (self.read_only or self._mode.sync or self._direct is not None)
-            and (end <= self.size or (end <= _MAX_SIZE and Cap.GROW in self.caps))
+            and ((end := offset + length) <= self.size or (end <= _MAX_SIZE and Cap.GROW in self.caps))
         ):
             try:
                 try:

@@ -109,6 +109,13 @@ def test_vectors_longer_than_the_kernel_takes_work(path: Path) -> None:
         assert b"".join(parts) == data
 
 
+def test_nothing_at_all_can_be_read_and_written_by_a_parent(path: Path) -> None:
+    with create_file(path, 10) as node:
+        node.pull(5, [])
+        node.push(5, [])
+        assert node.read(0, 10) == bytes(10)
+
+
 def test_short_system_calls_are_continued(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read, readv, write, writev = os.pread, os.preadv, os.pwrite, os.pwritev
     monkeypatch.setattr(os, "pread", lambda fd, length, offset: read(fd, min(length, 7), offset))

@@ -16,14 +16,13 @@ from typing import TYPE_CHECKING, Final
 from blockkit.errors import EmulationError
 from blockkit.native.elf import join_objects
 from blockkit.native.kept import keep_object, kept_object
+from blockkit.native.kernels import MAKERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 #: Processes that compile at the same time at most.
 _MOST_PARTS: Final = 4
-#: What of the making of native code decides what comes out.
-_FROM_NATIVE: Final = ("compiler", "dialect", "elf", "llvm")
 #: What its objects are called where they are kept.
 _KIND: Final = "processor"
 #: What to say where llvmlite is missing.
@@ -42,7 +41,7 @@ def _key() -> str:
     """Return what tells one object from another, but the compiler."""
     digest = hashlib.sha256()
     package = Path(__file__).parent.parent.parent
-    for path in sorted([*package.glob("cpu/**/*.py"), *(package / "native" / f"{name}.py" for name in _FROM_NATIVE)]):
+    for path in sorted([*package.glob("cpu/**/*.py"), *(package / "native" / f"{name}.py" for name in MAKERS)]):
         digest.update(str(path.relative_to(package)).encode() + b"\0" + path.read_bytes() + b"\0")
     digest.update(f"{platform.machine()} {sys.byteorder} {_processor()}".encode())
     return digest.hexdigest()[:24]

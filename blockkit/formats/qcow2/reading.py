@@ -305,22 +305,28 @@ class Qcow2Reader(FormatNode):
             f"entry {index} is {table.entries[index]:#x}, {problem}", where="qcow2 L2 table", offset=table.offset
         ).in_image(self.filename)
 
+    def _table_of(self, offset: int, end: int) -> tuple[L2Table | None, int, int]:
+        """Return the table of ``offset``, the first byte it maps, and up to where; without one, up to the next one."""
+        bits, l1_index = self._table_bits, offset >> self._table_bits
+        table = self._tables.get(l1_index) or self._load_table(l1_index)
+        stop = min(end, (l1_index + 1) << bits)
+        if table is None:
+            # Whole runs of empty L1 entries at once.
+            l1 = self._mapping.l1
+            while stop < end and not l1[stop >> bits]:
+                stop = min(end, stop + (1 << bits))
+        return table, l1_index << bits, stop
+
     def _extents(self, offset: int, length: int) -> Iterator[Extent]:
         end = offset + length
-        l1, span_bits = self._mapping.l1, self._bits + self._l2_bits
         while offset < end:
-            l1_index = offset >> span_bits
-            table = self._tables.get(l1_index) or self._load_table(l1_index)
-            stop = min(end, (l1_index + 1) << span_bits)
+            table, base, stop = self._table_of(offset, end)
             if table is None:
-                # Whole runs of empty L1 entries at once.
-                while stop < end and not l1[stop >> span_bits]:
-                    stop = min(end, stop + (1 << span_bits))
                 yield Extent(offset, stop - offset, Kind.UNALLOCATED)
             else:
                 yield from table_extents(
                     table.entries,
-                    l1_index << span_bits,
+                    base,
                     offset,
                     stop,
                     cluster_bits=self._bits,
@@ -333,23 +339,12 @@ class Qcow2Reader(FormatNode):
 
     def data_columns(self, offset: int, end: int) -> Columns | None:
         """Return the runs of plain data that the table of ``offset`` maps; see MapsInBulk."""
-        span_bits = self._bits + self._l2_bits
-        l1_index = offset >> span_bits
-        table = self._tables.get(l1_index) or self._load_table(l1_index)
-        stop = min(end, (l1_index + 1) << span_bits)
+        table, base, stop = self._table_of(offset, end)
         if table is None:
-            l1 = self._mapping.l1
-            while stop < end and not l1[stop >> span_bits]:
-                stop = min(end, stop + (1 << span_bits))
             return stop, array("Q"), array("Q"), array("Q")
+        native, special = self._native_columns, self._special
         columns = table_columns(
-            table.entries,
-            l1_index << span_bits,
-            offset,
-            stop,
-            cluster_bits=self._bits,
-            special=self._special,
-            native=self._native_columns,
+            table.entries, base, offset, stop, cluster_bits=self._bits, special=special, native=native
         )
         return None if columns is None or self.backing is not None else (stop, *columns)
 

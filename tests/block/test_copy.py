@@ -60,9 +60,9 @@ def test_the_target_reads_as_the_source(
 ) -> None:
     start, length, goal = bounds[0], min(bounds[1], SIZE - bounds[0]), bounds[2]
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("blockkit.block.copy.CHUNK", chunk)
-        patch.setattr("blockkit.block.copy.CLUSTERED_CHUNK", chunk)
-        patch.setattr("blockkit.block.copy.STRETCH", 3 * chunk)
+        patch.setattr("blockkit.block.copying.copier.CHUNK", chunk)
+        patch.setattr("blockkit.block.copying.copier.CLUSTERED_CHUNK", chunk)
+        patch.setattr("blockkit.block.copying.parts.STRETCH", 3 * chunk)
         theirs, ours = Path(name, "a.qcow2"), Path(name, "b")
         fill(theirs, clusters[0], runs)
         if clusters[1]:

@@ -1,0 +1,156 @@
+"""What there is to copy of a disk, in parts that workers take one after the other."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, TypeAlias
+
+from blockkit.block.chain import locate
+from blockkit.block.facets import MapsInBulk
+from blockkit.block.node import Kind
+from blockkit.units import KiB, align_up
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator
+
+    from blockkit.block.chain import Located
+    from blockkit.block.copy import CopyPlan
+    from blockkit.block.facets import Columns
+    from blockkit.block.node import Node
+
+#: What one worker deals with at once where it can take room for all of it and write it chunk by chunk.
+STRETCH = 8192 * KiB
+
+#: Parts one worker takes at once, where they are short.
+_MAX_BATCH = 256
+
+#: Where a part of the disk begins and ends, whether it holds data, and what holds it where, if it need not be mapped
+#: again.
+Part: TypeAlias = "tuple[int, int, bool, Node | None, int]"
+
+#: What a part holds.
+DATA, ZERO = True, False
+
+
+class Parts:
+    """The parts of a range, in order. Offsets are the source's; ``shift`` leads to the target's.
+
+    Args:
+        source: The disk.
+        target: Where it is copied to.
+        plan: How.
+        start: Where the range begins, bytes.
+        end: Where it ends.
+        shift: Bytes.
+        chunk: Parts are cut at multiples of so many bytes in the target.
+        scattered: What one worker takes may lie anywhere, and fill a chunk together; otherwise it is in one chunk.
+        room_unit: Long runs of data become stretches, which begin and end at multiples of so many bytes in the target;
+            0 for none.
+    """
+
+    def __init__(self, source: Node, target: Node, plan: CopyPlan, start: int, end: int, shift: int, *, chunk: int,
+                 scattered: bool = False, room_unit: int = 0) -> None:  # fmt: skip
+        self._source, self._target, self._plan = source, target, plan
+        self._start, self._end, self._shift = start, end, shift
+        self._chunk, self._scattered, self._room_unit = chunk, scattered, room_unit
+        self._lock = threading.Lock()
+        self._cut_parts = self._cut()
+        self._ahead: Part | None = None
+        self._began = False
+
+    def take(self) -> list[Part]:
+        """Return what one worker is to do next; nothing at the end. By any thread."""
+        batch: list[Part] = []
+        filled, chunk = 0, self._chunk
+        bound = self._end
+        with self._lock:
+            if not self._began:
+                self._ahead, self._began = next(self._cut_parts, None), True
+            while (part := self._ahead) is not None and part[0] < bound:
+                batch.append(part)
+                self._ahead = next(self._cut_parts, None)
+                if self._scattered:
+                    if part[2]:
+                        filled += part[1] - part[0]
+                    if filled >= chunk or len(batch) >= _MAX_BATCH:
+                        break
+                elif len(batch) == 1:
+                    bound = (part[0] + self._shift) // chunk * chunk + chunk - self._shift
+        return batch
+
+    def _cut(self) -> Iterator[Part]:
+        """Yield all there is to do, cut at multiples of the chunk in the target."""
+        chunk, shift, sparse = self._chunk, self._shift, self._plan.sparse_size
+        for at, stop, is_data, node, place in self._stored():
+            while at < stop:
+                limit = (at + shift) // chunk * chunk + chunk - shift
+                if self._room_unit and is_data:
+                    limit = self._stretch_from(at, stop) or limit
+                if stop <= limit:
+                    yield at, stop, is_data, node, place
+                    break
+                if not is_data and sparse and limit - at == chunk:
+                    # Whole chunks of zeros are one part, however many they are.
+                    limit = (stop + shift) // chunk * chunk - shift
+                yield at, limit, is_data, node, place
+                place += limit - at
+                at = limit
+
+    def _stretch_from(self, at: int, stop: int) -> int:
+        """Return where to cut so that what lies before it, or behind it, is a stretch; 0 where none is worth it."""
+        unit, shift = self._room_unit, self._shift
+        begin = align_up(at + shift, unit) - shift
+        end = (min(stop, (begin + shift) // STRETCH * STRETCH + STRETCH - shift) + shift) // unit * unit - shift
+        if end - begin <= self._chunk:
+            return 0
+        return begin if begin > at else end
+
+    def _stored(self) -> Iterator[Part]:
+        """Yield how the source is stored, without what needs not be copied, which counts as done."""
+        plan = self._plan
+        skip_zero = plan.target_is_zero and not plan.over_backing and plan.sparse_size > 0
+        at = self._start
+        if skip_zero and self._source.read_only and isinstance(self._source, MapsInBulk) and not plan.salvage:
+            at = yield from self._columns(self._source.data_columns)
+        for found in self._walk(at) if at < self._end else ():
+            kind, length = found.kind, found.length
+            is_data = kind is Kind.DATA or kind is Kind.ENCODED
+            if not is_data and (skip_zero or (kind is Kind.UNALLOCATED and self._inherits(found.offset))):
+                plan.advance(length)
+            else:
+                yield found.offset, found.offset + length, is_data, None, 0
+
+    def _columns(self, data_columns: Callable[[int, int], Columns | None]) -> Generator[Part, None, int]:
+        """Yield the runs of data as far as the source tells them a table at a time; return how far that is.
+
+        The source is only read, so what its tables say stays true, and the data can be read where it lies.
+        """
+        at, file = self._start, self._source.children["file"]
+        told = at  # up to where everything was yielded or counted
+        while at < self._end:
+            columns = data_columns(at, self._end)
+            if columns is None:
+                break
+            at, starts, lengths, targets = columns
+            for start, length, target in zip(starts, lengths, targets, strict=True):
+                if start > told:
+                    self._plan.advance(start - told)
+                told = start + length
+                yield start, told, DATA, file, target
+        if at > told:
+            self._plan.advance(at - told)
+        return at
+
+    def _walk(self, start: int) -> Iterator[Located]:
+        """Yield how the source is stored from ``start`` on, with salvage whatever its tables hold."""
+        depth = 0 if self._plan.over_backing else None
+        if self._plan.salvage:
+            from blockkit.block.salvage import locate_readable
+
+            return locate_readable(self._source, start, self._end, self._plan.failed, max_depth=depth)
+        return locate(self._source, start, self._end - start, max_depth=depth)
+
+    def _inherits(self, offset: int) -> bool:
+        """Whether the target's backing supplies what lies at ``offset``."""
+        backing = self._target.backing
+        return self._plan.over_backing and backing is not None and offset + self._shift < backing.size

@@ -14,8 +14,9 @@ from blockkit.protocols import fallocate
 #: What is reserved at once: as much as the file has grown, within these bounds, bytes.
 _LEAST: Final = 4 << 20
 _MOST: Final = 64 << 20
-#: So near the end of what is reserved, bytes, more is: writes of several threads are on their way.
-_MARGIN: Final = 2 << 20
+#: So near the end of what is reserved, bytes, more is, or nearer, at half of what that would be: the writes of several
+#: threads are on their way.
+_MARGIN: Final = 24 << 20
 #: What is reserved is at most one part in so many of what is free: others need space too.
 _PART: Final = 8
 
@@ -36,7 +37,7 @@ class Growth:
     def follow(self, size: int) -> None:
         """The file has become ``size`` bytes long: reserve more if what there is will soon be used up."""
         step = min(size - self._start, _MOST)
-        if not self._reserves or step < _LEAST or size + _MARGIN < self._until:
+        if not self._reserves or step < _LEAST or size + min(_MARGIN, step // 2) < self._until:
             return
         at = max(size, self._until)
         try:

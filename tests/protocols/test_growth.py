@@ -52,10 +52,11 @@ def test_what_is_not_used_is_given_back(direct_path: Path) -> None:
         assert [(call.offset, call.length) for call in reserved] == [
             (4 * MIB, 4 * MIB),
             (8 * MIB, 6 * MIB),
-            (14 * MIB, 12 * MIB),
+            (14 * MIB, 10 * MIB),
+            (24 * MIB, 16 * MIB),
         ]
         assert node.size == 21 * MIB
-        assert node.allocated_size >= 26 * MIB
+        assert node.allocated_size >= 40 * MIB
     assert direct_path.stat().st_size == 21 * MIB
     assert direct_path.stat().st_blocks * 512 < 22 * MIB
     data = direct_path.read_bytes()
@@ -210,7 +211,7 @@ def test_reservations_follow_each_other_and_lie_behind_the_end(steps: list[int],
             size += step
             growth.follow(size)
             # Never more than has been written already.
-            assert until - size <= max(size - start, 0) + 2 * MIB
+            assert until - size <= max(size - start, 0) * 3 // 2
 
 
 def test_many_threads_make_a_file_grow(direct_path: Path) -> None:

@@ -30,6 +30,7 @@ class CopyPlan(Frozen):
         compressed: Store compressed clusters.
         workers: Threads.
         copy_range: Ask the file system to copy, where both sides are host files.
+        steady: Go in small steps, so that whoever is told of them can hold the copy up.
         salvage: Where the source, or the tables that map it, cannot be read, write zeros and go on.
         advance: Called with the bytes of the disk just dealt with; by any worker.
         failed: Called with the offset, length and error of each range that salvage could not read.
@@ -41,6 +42,7 @@ class CopyPlan(Frozen):
     compressed: bool = False
     workers: int = 2
     copy_range: bool = False
+    steady: bool = False
     salvage: bool = False
     advance: Callable[[int], None] = _ignore
     failed: Callable[[int, int, BlockkitError], None] = _ignore

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from blockkit.block.facts import ImageFacts
-    from blockkit.block.node import Buffer
+    from blockkit.block.node import Buffer, Node
     from blockkit.block.report import CheckReport, Repair
     from blockkit.block.sizes import BitmapFacts
     from blockkit.schema import Structure
@@ -33,6 +33,28 @@ class LendsDescriptor(Protocol):
 
         It holds -1 as soon as nobody is to read there any more, and while somebody watches what is read.
         """
+        ...
+
+
+@runtime_checkable
+class TakesByDescriptor(Protocol):
+    """Native code may write its bytes to a host file descriptor, at the same offsets."""
+
+    def writing_cell(self) -> array[int] | None:
+        """Return a cell as LendsDescriptor does, or None where writes must be aligned, are refused, or are durable."""
+        ...
+
+    def wrote(self, end: int) -> None:
+        """Take note that native code has written, or has tried to, up to ``end``; it may have become longer."""
+        ...
+
+
+@runtime_checkable
+class Shifts(Protocol):
+    """Its requests go on to another node as they are, moved by a constant."""
+
+    def shifted_to(self) -> tuple[Node, int] | None:
+        """Return that node, and what is added to offsets; None while some requests are looked at on the way."""
         ...
 
 
@@ -99,6 +121,14 @@ class Room(Protocol):
 
     def put(self, offset: int, data: memoryview) -> None:
         """Store ``data``, whole clusters, at ``offset`` of the disk: in the range, behind what was put before."""
+        ...
+
+    def next(self) -> tuple[Node, int, int]:
+        """Return the node that the next data is put into, where in it that goes, and how much goes there; bytes."""
+        ...
+
+    def took(self, offset: int, length: int) -> None:
+        """Note that whole clusters of the disk were written to where they go next by other means."""
         ...
 
     def keep(self) -> None:

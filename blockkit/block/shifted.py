@@ -51,6 +51,10 @@ class ShiftedNode(Node):
             caps &= ~Cap.FAST_ZERO
         return caps & ~(Cap.WRITE | Cap.RESIZE) if self.read_only else caps
 
+    def shifted_to(self) -> tuple[Node, int] | None:
+        """Return where requests go; see Shifts."""
+        return self.file, self.start
+
     def _map(self, offset: int, length: int) -> Extent:
         return self._shift(self.file.map(offset + self.start, length))
 

@@ -82,6 +82,10 @@ class RawNode(ShiftedNode, FormatNode):
         """
         self._recognise = recognise
 
+    def shifted_to(self) -> tuple[Node, int] | None:
+        """Return where requests go; see Shifts."""
+        return super().shifted_to() if self._recognise is None else None
+
     def _writev(self, offset: int, buffers: list[memoryview], fua: bool) -> None:
         if self._recognise is None or offset >= _HEAD:
             self.file.push(offset + self.start, buffers, fua)

@@ -167,6 +167,7 @@ def _to_image(request: ConvertRequest, source: Node, result: ConvertResult) -> N
                 compressed=request.compress,
                 workers=min(workers, 4 if not request.compress else 16),
                 copy_range=request.copy_offload,
+                steady=bool(request.rate_limit),
                 salvage=request.salvage,
                 advance=progress.advance,
                 failed=result.failed,

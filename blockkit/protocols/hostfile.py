@@ -177,6 +177,19 @@ class HostFile(ProtocolNode):
         """Return a cell that holds the descriptor while it may be read from; see LendsDescriptor."""
         return self._cell if self._direct is None else None
 
+    def writing_cell(self) -> array[int] | None:
+        """Return it if it may be written to; see TakesByDescriptor."""
+        return None if self.read_only or self._mode.sync else self.descriptor_cell()
+
+    def wrote(self, end: int) -> None:
+        """Take note of what was written to the descriptor; likewise."""
+        self._dirty = True
+        if end > self.size:
+            try:
+                self._grew()
+            except OSError as error:
+                raise self._failed(error, "cannot tell its size") from error
+
     def _show_descriptor(self) -> None:
         self._cell[0] = -1 if self._watchers else self._fd
 

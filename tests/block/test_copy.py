@@ -27,8 +27,9 @@ RUNS = st.lists(RUN, min_size=3, max_size=20) | st.lists(RUN, max_size=2)
 
 
 def fill(path: Path, cluster: int, runs: list[tuple[str, int, int]]) -> None:
-    create_image(path, "qcow2", SIZE, options={"cluster_size": cluster})
-    with open_image(path, read_only=False) as node:
+    name = "qcow2" if cluster else "raw"
+    create_image(path, name, SIZE, options={"cluster_size": cluster} if cluster else {})
+    with open_image(path, format=name, read_only=False) as node:
         for kind, first, count in runs:
             start, length = first * SECTOR, min(count, SIZE // SECTOR - first) * SECTOR
             if kind == "zero":
@@ -37,16 +38,24 @@ def fill(path: Path, cluster: int, runs: list[tuple[str, int, int]]) -> None:
                 node.write(start, os.urandom(length) if kind == "data" else bytes(length))
 
 
-@settings(max_examples=200, deadline=None)
+def go_native(patch: pytest.MonkeyPatch, chunk: int) -> None:
+    """Let native code copy from the first byte on, where it can be had."""
+    patch.setattr("blockkit.block.copying.copier.WORTH_LOADING", 0)
+    patch.setattr("blockkit.block.copying.copier.WORTH_COMPILING", 0)
+    patch.setattr("blockkit.block.copying.copier.NATIVE_CHUNK", chunk)
+
+
+@settings(max_examples=300, deadline=None)
 @given(
     runs=RUNS,
-    clusters=st.tuples(st.sampled_from([512, 4096, 65536]), st.sampled_from([0, 512, 4096, 65536])),
+    clusters=st.tuples(st.sampled_from([0, 512, 4096, 65536]), st.sampled_from([0, 512, 4096, 65536])),
     bounds=st.just((0, SIZE, 0)) | st.tuples(st.integers(0, SIZE - 1), st.integers(0, SIZE), st.integers(0, 5000)),
     sparse=st.sampled_from([512, 4096, 4096, 70_000, 0]),
     compressed=st.sampled_from([False, False, True]),
     workers=st.integers(1, 3),
     read_only=st.sampled_from([True, True, True, False]),
     chunk=st.sampled_from([4096, 20_000, 1 << 20]),
+    native=st.sampled_from([0, 4096, 50_000, 1 << 20]),
 )
 def test_the_target_reads_as_the_source(
     runs: list[tuple[str, int, int]],
@@ -57,12 +66,16 @@ def test_the_target_reads_as_the_source(
     workers: int,
     read_only: bool,
     chunk: int,
+    native: int,
 ) -> None:
     start, length, goal = bounds[0], min(bounds[1], SIZE - bounds[0]), bounds[2]
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
         patch.setattr("blockkit.block.copying.copier.CHUNK", chunk)
         patch.setattr("blockkit.block.copying.copier.CLUSTERED_CHUNK", chunk)
         patch.setattr("blockkit.block.copying.parts.STRETCH", 3 * chunk)
+        patch.setattr("blockkit.block.copying.parts.SPAN", 4 * chunk)
+        if native:
+            go_native(patch, min(native, chunk))
         theirs, ours = Path(name, "a.qcow2"), Path(name, "b")
         fill(theirs, clusters[0], runs)
         if clusters[1]:
@@ -78,7 +91,7 @@ def test_the_target_reads_as_the_source(
             advance=done.append,
         )
         with (
-            open_image(theirs, read_only=read_only) as source,
+            open_image(theirs, format="qcow2" if clusters[0] else "raw", read_only=read_only) as source,
             open_image(ours, format="qcow2" if clusters[1] else "raw", read_only=False) as target,
         ):
             copy(source, target, plan, source_offset=start, length=length, target_offset=goal)

@@ -15,12 +15,13 @@ from blockkit.block.copying.parts import Parts
 from blockkit.block.facets import ExpectsGrowth
 from blockkit.block.zeros import is_zero, zero_fill, zero_grains, zeros
 from blockkit.errors import BlockkitError
-from blockkit.units import KiB, align_up
+from blockkit.units import KiB, MiB, align_up
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from blockkit.block.copy import CopyPlan
+    from blockkit.block.copying.carrier import Carrier
     from blockkit.block.copying.parts import Part
     from blockkit.block.node import Node
 
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 #: chunks leave more of them to the caches of the processor.
 CHUNK = 512 * KiB
 CLUSTERED_CHUNK = 1024 * KiB
+#: What native code reads and writes at once: no slower, and where free memory has to be fetched, less of it.
+NATIVE_CHUNK = 256 * KiB
+#: How much must have been copied for native code to be worth loading, and compiling if it is not kept.
+WORTH_LOADING, WORTH_COMPILING, _NEVER = 16 * MiB, 256 * MiB, 1 << 64
 
 
 class Copier(ABC):
@@ -47,6 +52,7 @@ class Copier(ABC):
         grain: Zeros are told apart in pieces of so many bytes of the target; 0 if they are not.
         buffer_size: What a worker's buffer has, bytes.
         parts: What there is to copy.
+        carrier: What copies from host file to host file natively, once there is one.
     """
 
     def __init__(self, source: Node, target: Node, plan: CopyPlan, start: int, length: int, shift: int) -> None:
@@ -58,6 +64,12 @@ class Copier(ABC):
         self.grain = align_up(plan.sparse_size, self.unit) if plan.sparse_size else 0
         self.buffer_size = self.chunk
         self.parts = self.find_parts()
+        self.carrier: Carrier | None = None
+        # What is only read stays where it is; and what is left out must be zero anyway.
+        plain = source.read_only and plan.target_is_zero and target.backing is None
+        self.parts.tells_places = plain and not (plan.salvage or plan.steady) and self.may_carry()
+        self._carrier_at = WORTH_LOADING if self.parts.tells_places else _NEVER
+        self._lock = threading.Lock()
         self._error: BaseException | None = None
 
     def find_unit(self) -> int:
@@ -68,6 +80,10 @@ class Copier(ABC):
     def find_parts(self) -> Parts:
         """Return what there is to copy, cut to suit the target."""
         return Parts(self.source, self.target, self.plan, self.start, self.end, self.shift, chunk=self.chunk)
+
+    def may_carry(self) -> bool:
+        """Whether the target is one that native code can write to."""
+        return False
 
     @abstractmethod
     def deal(self, buffer: memoryview, batch: list[Part]) -> None:
@@ -100,10 +116,26 @@ class Copier(ABC):
         try:
             buffer = memoryview(mmap.mmap(-1, self.buffer_size))
             while self._error is None and (batch := self.parts.take()):
+                if self.parts.given >= self._carrier_at:
+                    self._find_carrier()
                 self.deal(buffer, batch)
                 self.plan.advance(sum([part[1] - part[0] for part in batch]))
         except BaseException as error:
             self._error = self._error or error
+
+    def _find_carrier(self) -> None:
+        """Ask for native code; the first time only if that is quick."""
+        with self._lock:
+            worth = self._carrier_at
+            if self.parts.given < worth:
+                return  # another thread asks
+            self._carrier_at = WORTH_COMPILING if worth < WORTH_COMPILING else _NEVER
+        from blockkit.block.copying.carrier import carrier
+
+        found = carrier(align_up(NATIVE_CHUNK, self.unit), self.grain, compiled=worth == WORTH_COMPILING)
+        if found is not None:
+            self.carrier, self._carrier_at = found, _NEVER
+            self.parts.spans = True
 
     # -- reading -------------------------------------------------------------------------------------------
 

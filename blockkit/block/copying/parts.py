@@ -6,9 +6,9 @@ import threading
 from typing import TYPE_CHECKING, TypeAlias
 
 from blockkit.block.chain import locate
-from blockkit.block.facets import MapsInBulk
+from blockkit.block.facets import LendsDescriptor, MapsInBulk
 from blockkit.block.node import Kind
-from blockkit.units import KiB, align_up
+from blockkit.units import KiB, MiB, align_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 #: What one worker deals with at once where it can take room for all of it and write it chunk by chunk.
 STRETCH = 8192 * KiB
+#: What native code copies at once into what takes any bytes anywhere.
+SPAN = 16 * MiB
 
 #: Parts one worker takes at once, where they are short.
 _MAX_BATCH = 256
@@ -46,6 +48,11 @@ class Parts:
         scattered: What one worker takes may lie anywhere, and fill a chunk together; otherwise it is in one chunk.
         room_unit: Long runs of data become stretches, which begin and end at multiples of so many bytes in the target;
             0 for none.
+
+    Attributes:
+        tells_places: Of data it is told what holds it, where native code may read that.
+        spans: Runs of such data are cut at multiples of SPAN.
+        given: Bytes of data that were taken.
     """
 
     def __init__(self, source: Node, target: Node, plan: CopyPlan, start: int, end: int, shift: int, *, chunk: int,
@@ -53,6 +60,8 @@ class Parts:
         self._source, self._target, self._plan = source, target, plan
         self._start, self._end, self._shift = start, end, shift
         self._chunk, self._scattered, self._room_unit = chunk, scattered, room_unit
+        self.tells_places = self.spans = False
+        self.given = 0
         self._lock = threading.Lock()
         self._cut_parts = self._cut()
         self._ahead: Part | None = None
@@ -68,6 +77,8 @@ class Parts:
                 self._ahead, self._began = next(self._cut_parts, None), True
             while (part := self._ahead) is not None and part[0] < bound:
                 batch.append(part)
+                if part[2]:
+                    self.given += part[1] - part[0]
                 self._ahead = next(self._cut_parts, None)
                 if self._scattered:
                     if part[2]:
@@ -83,7 +94,8 @@ class Parts:
         chunk, shift, sparse = self._chunk, self._shift, self._plan.sparse_size
         for at, stop, is_data, node, place in self._stored():
             while at < stop:
-                limit = (at + shift) // chunk * chunk + chunk - shift
+                step = self._span(at) if self.spans and node is not None else chunk
+                limit = (at + shift) // step * step + step - shift
                 if self._room_unit and is_data:
                     limit = self._stretch_from(at, stop) or limit
                 if stop <= limit:
@@ -95,6 +107,10 @@ class Parts:
                 yield at, limit, is_data, node, place
                 place += limit - at
                 at = limit
+
+    def _span(self, at: int) -> int:
+        """Return how much goes at once; near the end less, so that no thread waits long for another."""
+        return max(min(SPAN, (self._end - at) // 8) // self._chunk, 1) * self._chunk
 
     def _stretch_from(self, at: int, stop: int) -> int:
         """Return where to cut so that what lies before it, or behind it, is a stretch; 0 where none is worth it."""
@@ -117,8 +133,11 @@ class Parts:
             is_data = kind is Kind.DATA or kind is Kind.ENCODED
             if not is_data and (skip_zero or (kind is Kind.UNALLOCATED and self._inherits(found.offset))):
                 plan.advance(length)
-            else:
-                yield found.offset, found.offset + length, is_data, None, 0
+                continue
+            node, place = None, 0
+            if kind is Kind.DATA and self.tells_places and isinstance(found.node, LendsDescriptor):
+                node, place = found.node, found.target
+            yield found.offset, found.offset + length, is_data, node, place
 
     def _columns(self, data_columns: Callable[[int, int], Columns | None]) -> Generator[Part, None, int]:
         """Yield the runs of data as far as the source tells them a table at a time; return how far that is.

@@ -19,14 +19,15 @@ class PiecesCopier(Copier):
         """Return what there is to copy; with stretches where nothing else writes to their ranges."""
         # While it has room, a thread must not write to the range otherwise: zeros have to take care of themselves.
         self._roomy: GivesRoom | None = None
-        if isinstance(self.target, GivesRoom) and self.plan.target_is_zero and self.target.backing is None:
+        plan, fresh = self.plan, self.plan.target_is_zero and self.target.backing is None
+        if isinstance(self.target, GivesRoom) and fresh and not plan.steady:
             self._roomy = self.target
         # What does not fill it, and the part that does.
         self.buffer_size = 2 * self.chunk
         return Parts(
             self.source,
             self.target,
-            self.plan,
+            plan,
             self.start,
             self.end,
             self.shift,
@@ -34,6 +35,10 @@ class PiecesCopier(Copier):
             scattered=True,
             room_unit=self.unit if self._roomy else 0,
         )
+
+    def may_carry(self) -> bool:
+        """Whether there is room to write to."""
+        return self._roomy is not None
 
     def deal(self, buffer: memoryview, batch: list[Part]) -> None:
         """Copy parts that lie anywhere: everything is read first, then written together."""
@@ -67,19 +72,23 @@ class PiecesCopier(Copier):
 
     def _copy_stretch(self, buffer: memoryview, part: Part) -> None:
         """Copy a long part that begins and ends with clusters of the target, by and by; its zeros are left out."""
-        start, end, _, node, place = part
+        at, end, _, node, place = part
         assert self._roomy is not None, "only then are there stretches"
-        room = self._roomy.room(start + self.shift, end - start)
+        room = self._roomy.room(at + self.shift, end - at)
         try:
-            for at in range(start, end, self.chunk):
+            if room is not None and node is not None and self.carrier is not None:
+                done = self.carrier.fill(room, buffer, node, place, at + self.shift, end - at)
+                at, place = at + done, place + done
+            while at < end:
                 view = buffer[: min(self.chunk, end - at)]
-                self.read((at, at + len(view), DATA, node, place + at - start), view)
+                self.read((at, at + len(view), DATA, node, place), view)
                 pieces = [(at + run + self.shift, view[run:stop]) for run, stop in self.runs(at, view)]
                 if room is None:
                     self._write_pieces(pieces)
                 else:
                     for piece in pieces:
                         room.put(*piece)
+                at, place = at + len(view), place + len(view)
         except BaseException:
             if room is not None:
                 room.abandon()

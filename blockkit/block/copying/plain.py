@@ -7,26 +7,45 @@ from typing import TYPE_CHECKING
 
 from blockkit.block.chain import locate
 from blockkit.block.copying.copier import Copier
-from blockkit.block.facets import HasHostFile
+from blockkit.block.copying.parts import DATA
+from blockkit.block.facets import HasHostFile, Shifts, TakesByDescriptor
 from blockkit.block.node import Kind
 from blockkit.errors import NodeIOError
 
 if TYPE_CHECKING:
     from blockkit.block.copying.parts import Part
+    from blockkit.block.node import Node
 
 
 class PlainCopier(Copier):
     """Writes each run of data where it belongs."""
 
+    def may_carry(self) -> bool:
+        """Whether the target comes down to a host file that nothing on the way looks at."""
+        self._below, self._moved = _straight(self.target, self.shift)
+        inside = self.end + self.shift <= self.target.size and not self.target.read_only
+        return inside and isinstance(self._below, TakesByDescriptor) and not self.plan.copy_range
+
     def deal(self, buffer: memoryview, batch: list[Part]) -> None:
+        """Copy parts one by one."""
         for part in batch:
             start, end, is_data = part[:3]
             if not is_data:
                 self.write_zeros(start, end)
             elif not (self.plan.copy_range and self._copy_range(start, end)):
-                view = buffer[: end - start]
-                self.read(part, view)
-                self._write(start, view)
+                self._copy_part(buffer, part)
+
+    def _copy_part(self, buffer: memoryview, part: Part) -> None:
+        """Copy a part, natively as far as that goes."""
+        at, end, _, node, place = part
+        if node is not None and self.carrier is not None:
+            done = self.carrier.carry(buffer, node, place, self._below, at + self._moved, at + self.shift, end - at)
+            at, place = at + done, place + done
+        while at < end:
+            view = buffer[: min(self.chunk, end - at)]
+            self.read((at, at + len(view), DATA, node, place), view)
+            self._write(at, view)
+            at, place = at + len(view), place + len(view)
 
     def _write(self, start: int, view: memoryview) -> None:
         """Write ``view``, leaving out zeros in whole grains of the target."""
@@ -54,6 +73,13 @@ class PlainCopier(Copier):
                     return False
                 at, goal, left = at + done, goal + done, left - done
         return True
+
+
+def _straight(node: Node, shift: int) -> tuple[Node, int]:
+    """Return the node that requests come to in the end, and what is added to their offsets."""
+    while isinstance(node, Shifts) and (below := node.shifted_to()) is not None:
+        node, shift = below[0], shift + below[1]
+    return node, shift
 
 
 def _no_copy_range() -> frozenset[int]:

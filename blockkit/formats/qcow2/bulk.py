@@ -17,6 +17,7 @@ from blockkit.formats.qcow2.schema import COPIED
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from blockkit.block.node import Node
     from blockkit.formats.qcow2.writing import Qcow2Writer
 
 #: Buffers one system call takes.
@@ -132,14 +133,29 @@ class Stretch:
         if (offset | len(data)) & (1 << bits) - 1:
             raise UsageError(f"{self._node}: {len(data)} bytes at {offset:#x} are not whole clusters")
         while left:
-            host, free = self._free.pop()
+            host, free = self._free[-1]
             count = min(free, left)
-            if count < free:
-                self._free.append((host + count, free - count))
             # Noted first: what is not written whole is given back like the rest.
-            self._written.append((cluster, count, host))
+            self._note(cluster, count)
             self._node.data.push(host << bits, [data[: count << bits]])
             cluster, left, data = cluster + count, left - count, data[count << bits :]
+
+    def next(self) -> tuple[Node, int, int]:
+        """Return where data is put next; see Room."""
+        bits = self._node.metadata.geometry.cluster_bits
+        host, free = self._free[-1]
+        return self._node.data, host << bits, free << bits
+
+    def took(self, offset: int, length: int) -> None:
+        """Note what was put by other means; likewise."""
+        bits = self._node.metadata.geometry.cluster_bits
+        self._note(offset >> bits, length >> bits)
+
+    def _note(self, cluster: int, count: int) -> None:
+        host, free = self._free.pop()
+        if count < free:
+            self._free.append((host + count, free - count))
+        self._written.append((cluster, count, host))
 
     def keep(self) -> None:
         """Link what was written, and give back the rest."""

@@ -214,8 +214,8 @@ class MapsInBulk(Protocol):
     def data_columns(self, offset: int, end: int) -> Columns | None:
         """Return the runs of plain data from ``offset`` on: ``(stop, starts, lengths, targets)``.
 
-        They lie in ``file``, at ``targets``; between them, and up to ``stop``, nothing is allocated. ``stop`` is
-        greater than ``offset`` and at most ``end``. None where there is anything else, for :meth:`Node.extents` to
-        tell.
+        They lie in ``file``, at ``targets``; between them, and up to ``stop``, nothing is allocated and zeros are
+        read. ``stop`` is greater than ``offset`` and at most ``end``. None where there is anything else, a backing file
+        among it, for :meth:`Node.extents` to tell.
         """
         ...

@@ -26,9 +26,11 @@ RUN = st.tuples(
 RUNS = st.lists(RUN, min_size=3, max_size=20) | st.lists(RUN, max_size=2)
 
 
-def fill(path: Path, cluster: int, runs: list[tuple[str, int, int]]) -> None:
+def fill(path: Path, cluster: int, runs: list[tuple[str, int, int]], backing: str | None = None) -> None:
     name = "qcow2" if cluster else "raw"
-    create_image(path, name, SIZE, options={"cluster_size": cluster} if cluster else {})
+    options = {"cluster_size": cluster} if cluster else {}
+    backing_format = "raw" if backing else None
+    create_image(path, name, SIZE, options=options, backing_file=backing, backing_format=backing_format)
     with open_image(path, format=name, read_only=False) as node:
         for kind, first, count in runs:
             start, length = first * SECTOR, min(count, SIZE // SECTOR - first) * SECTOR
@@ -56,6 +58,7 @@ def go_native(patch: pytest.MonkeyPatch, chunk: int) -> None:
     read_only=st.sampled_from([True, True, True, False]),
     chunk=st.sampled_from([4096, 20_000, 1 << 20]),
     native=st.sampled_from([0, 4096, 50_000, 1 << 20]),
+    below=st.none() | RUNS,
 )
 def test_the_target_reads_as_the_source(
     runs: list[tuple[str, int, int]],
@@ -67,6 +70,7 @@ def test_the_target_reads_as_the_source(
     read_only: bool,
     chunk: int,
     native: int,
+    below: list[tuple[str, int, int]] | None,
 ) -> None:
     start, length, goal = bounds[0], min(bounds[1], SIZE - bounds[0]), bounds[2]
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
@@ -77,7 +81,11 @@ def test_the_target_reads_as_the_source(
         if native:
             go_native(patch, min(native, chunk))
         theirs, ours = Path(name, "a.qcow2"), Path(name, "b")
-        fill(theirs, clusters[0], runs)
+        if below is not None and clusters[0]:
+            fill(Path(name, "base"), 0, below)
+            fill(theirs, clusters[0], runs, "base")
+        else:
+            fill(theirs, clusters[0], runs)
         if clusters[1]:
             create_image(ours, "qcow2", goal + length + 1, options={"cluster_size": clusters[1]})
         else:

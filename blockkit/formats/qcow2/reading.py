@@ -339,6 +339,8 @@ class Qcow2Reader(FormatNode):
 
     def data_columns(self, offset: int, end: int) -> Columns | None:
         """Return the runs of plain data that the table of ``offset`` maps; see MapsInBulk."""
+        if self.backing is not None:
+            return None  # what is not allocated here, a whole table of it too, may be there
         table, base, stop = self._table_of(offset, end)
         if table is None:
             return stop, array("Q"), array("Q"), array("Q")
@@ -346,7 +348,7 @@ class Qcow2Reader(FormatNode):
         columns = table_columns(
             table.entries, base, offset, stop, cluster_bits=self._bits, special=special, native=native
         )
-        return None if columns is None or self.backing is not None else (stop, *columns)
+        return None if columns is None else (stop, *columns)
 
     @cached_property
     def _native_columns(self) -> NativeColumns | None:

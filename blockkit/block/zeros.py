@@ -48,10 +48,11 @@ def zero_grains(buf: memoryview, grain: int) -> int:
     """
     length = len(buf)
     at, step = 0, grain
+    most = max(_AT_ONCE // grain, 1) * grain
     while at < length:
         if is_zero(buf[at : at + step]):
             at += step
-            step = min(2 * step, max(_AT_ONCE, grain))
+            step = min(2 * step, most)
         elif step > grain:
             step = max(step // 2 // grain, 1) * grain
         else:

@@ -101,6 +101,10 @@ class FilterNode(Node):
         return self.file.limits
 
     @property
+    def zero_when_made(self) -> bool:
+        return self.file.zero_when_made
+
+    @property
     def caps(self) -> Cap:
         return self.file.caps if not self.read_only else self.file.caps & ~(Cap.WRITE | Cap.RESIZE)
 

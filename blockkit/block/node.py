@@ -209,6 +209,11 @@ class Node(ABC):
         return Cap(0) if self.read_only else Cap.WRITE
 
     @property
+    def zero_when_made(self) -> bool:
+        """Whether what nobody has written yet reads as zeros, if this was just made as a new image or a new file."""
+        return False
+
+    @property
     def children(self) -> Mapping[str, Node]:
         """The nodes this one stands on, by role: ``file``, ``backing``, ``data_file``."""
         return {}

@@ -51,6 +51,10 @@ class ShiftedNode(Node):
             caps &= ~Cap.FAST_ZERO
         return caps & ~(Cap.WRITE | Cap.RESIZE) if self.read_only else caps
 
+    @property
+    def zero_when_made(self) -> bool:
+        return self.file.zero_when_made
+
     def shifted_to(self) -> tuple[Node, int] | None:
         """Return where requests go; see Shifts."""
         return self.file, self.start

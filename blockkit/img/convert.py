@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from blockkit.block.copy import CopyPlan, copy
 from blockkit.block.facets import WritesCompressed
+from blockkit.block.node import Cap
 from blockkit.block.target import Target, files_of
 from blockkit.errors import BlockkitError, UsageError, from_os_error, translating
 from blockkit.img.request import STANDARD_STREAM
@@ -157,7 +158,7 @@ def _to_image(request: ConvertRequest, source: Node, result: ConvertResult) -> N
                 f"{request.output}: the target has {target.size} bytes, fewer than the {source.size} of the source"
             )
         over_backing = target.backing is not None and request.backing_file is not None
-        fresh = request.create or request.target_is_zero
+        fresh = (request.create and target.zero_when_made) or request.target_is_zero
         workers = request.workers or min(4, max(2, os.cpu_count() or 2))
         with _progress(request, source.size) as progress:
             plan = CopyPlan(
@@ -334,7 +335,7 @@ def _from_pipe(request: ConvertRequest, result: ConvertResult) -> None:
 
     with _made(request, 0, None) as (target, place):
         place.overwritten = True
-        _fill(request, target, read, result, grow=request.create)
+        _fill(request, target, read, result, made=request.create)
 
 
 def _fill(
@@ -343,15 +344,16 @@ def _fill(
     read: Callable[[memoryview], int],
     result: ConvertResult,
     *,
-    grow: bool,
+    made: bool,
 ) -> None:
-    """Copy a stream to ``target`` piece by piece."""
+    """Copy a stream to ``target`` piece by piece; one that was just made becomes as long as it, if that is possible."""
     from blockkit.block.memory import BufferNode
 
     # Whole compressed clusters at once, however large they are.
     unit = target.compressed_cluster_size if isinstance(target, WritesCompressed) else 1
     buffer = memoryview(bytearray(align_up(_PIECE, unit)))
-    fresh = grow or request.target_is_zero
+    grow = made and Cap.RESIZE in target.caps
+    fresh = (made and target.zero_when_made) or request.target_is_zero
     plan = CopyPlan(sparse_size=request.sparse_size, target_is_zero=fresh, compressed=request.compress, workers=1)
     done = 0
     with _progress(request, 0) as progress:
@@ -374,7 +376,7 @@ def _fill(
             progress.advance(filled)
         if grow:
             target.resize(align_up(done, 512) if target.driver != "raw" else done)
-        elif not fresh and done < target.size:
+        elif not made and not fresh and done < target.size:
             target.zero(done, target.size - done)
         target.flush()
     result.size = target.size

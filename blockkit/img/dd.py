@@ -116,7 +116,7 @@ def dd(request: DdRequest, source: Node) -> int:
         with open_image(name, format=request.output_format, read_only=False) as node:
             inside = max(0, min(length, source.size - start))
             with request.progress(inside) as progress:
-                plan = CopyPlan(target_is_zero=True, advance=progress.advance)
+                plan = CopyPlan(target_is_zero=node.zero_when_made, advance=progress.advance)
                 copy(source, node, plan, source_offset=start, length=inside)
             node.flush()
     return length

@@ -62,6 +62,11 @@ class HostDevice(HostFile):
         return Cap.WRITE | Cap.ZERO | Cap.FUA
 
     @property
+    def zero_when_made(self) -> bool:
+        """A device keeps what was on it, but for its first bytes."""
+        return False
+
+    @property
     def allocated_size(self) -> int:
         """A device takes what it is."""
         return self.size

@@ -194,6 +194,11 @@ class HostFile(ProtocolNode):
         self._cell[0] = -1 if self._watchers else self._fd
 
     @property
+    def zero_when_made(self) -> bool:
+        """A new file is all holes."""
+        return True
+
+    @property
     def allocated_size(self) -> int:
         """Bytes the file takes on its disk."""
         try:

@@ -337,6 +337,11 @@ class Qcow2Reader(FormatNode):
                 )
             offset = stop
 
+    @property
+    def zero_when_made(self) -> bool:
+        """What is not allocated is zero; what was allocated in advance is as what holds it."""
+        return not any(self._mapping.l1) or self.data.zero_when_made
+
     def data_columns(self, offset: int, end: int) -> Columns | None:
         """Return the runs of plain data that the table of ``offset`` maps; see MapsInBulk."""
         if self.backing is not None:

@@ -147,6 +147,11 @@ class GivesRoom(Protocol):
     Other requests for the range wait until then, those of the same thread for ever.
     """
 
+    @property
+    def room_reach(self) -> int:
+        """Bytes; room lies between two multiples of this."""
+        ...
+
     def room(self, offset: int, length: int) -> Room | None:
         """Take room for whole clusters; None where the range holds something, or it cannot be had now."""
         ...

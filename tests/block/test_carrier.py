@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from blockkit.block.copy import CopyPlan, copy
 from blockkit.block.copying.carrier import Carrier, carrier
 from blockkit.block.copying.copier import CHUNK
+from blockkit.block.copying.parts import Parts
 from blockkit.block.facets import Shifts
 from blockkit.block.filters.trace import TraceEvent, TraceNode
 from blockkit.block.filters.window import WindowNode, WindowOptions
@@ -262,15 +263,15 @@ def disk(path: Path, size: int = 24 * MIB) -> bytes:
     return path.read_bytes()
 
 
-@pytest.mark.parametrize("goal", ["raw", "qcow2"])
+@pytest.mark.parametrize(("goal", "cluster"), [("raw", 0), ("qcow2", 4096), ("qcow2", 65536), ("qcow2", 2 * MIB)])
 @pytest.mark.parametrize("source", ["raw", "qcow2"])
-def test_large_copies_are_native(tmp_path: Path, seen: Seen, source: str, goal: str) -> None:
+def test_large_copies_are_native(tmp_path: Path, seen: Seen, source: str, goal: str, cluster: int) -> None:
     data = disk(tmp_path / "a.raw")
     if source == "qcow2":
         create_image(tmp_path / "a.qcow2", "qcow2", len(data))
         with open_image(tmp_path / "a.qcow2", read_only=False) as node:
             node.write(0, data)
-    create_image(tmp_path / "b", goal, len(data))
+    create_image(tmp_path / "b", goal, len(data), options={"cluster_size": cluster} if cluster else {})
     told: list[int] = []
     with (
         open_image(tmp_path / f"a.{source}", format=source) as left,
@@ -284,11 +285,66 @@ def test_large_copies_are_native(tmp_path: Path, seen: Seen, source: str, goal: 
             assert right.check(Repair.NONE).clean
     assert seen.compiled == [True]
     assert all(wanted == done for wanted, done in seen.carried)
-    assert sum(done for _, done in seen.carried) > 12 * MIB
+    assert sum(done for _, done in seen.carried) > 9 * MIB
     assert max(wanted for wanted, _ in seen.carried) >= 2 * MIB
     if goal == "raw":
         zeros = sum(not any(data[at : at + 4096]) for at in range(0, len(data), 4096)) * 4096
         assert os.stat(tmp_path / "b").st_blocks * 512 <= len(data) - zeros + 65536
+
+
+def test_what_native_code_takes_at_once_depends_on_how_long_that_takes(tmp_path: Path) -> None:
+    with create_file(tmp_path / "a", 64 * MIB) as node:
+        parts = Parts(node, node, CopyPlan(), 0, 64 * MIB, 0, chunk=MIB)
+        parts.span = MIB
+        parts.pace(MIB, 0.01)
+        assert parts.span == 2 * MIB
+        parts.pace(MIB, 0.01)
+        assert parts.span == 2 * MIB, "so short a part tells nothing"
+        for _ in range(9):
+            parts.pace(parts.span, 0.01)
+        assert parts.span == 16 * MIB
+        parts.pace(16 * MIB, 0.05)
+        assert parts.span == 16 * MIB
+        parts.pace(5, 0.2)
+        assert parts.span == 8 * MIB
+        for _ in range(9):
+            parts.pace(5, 0.2)
+        assert parts.span == MIB
+
+
+@pytest.mark.parametrize("value", ["0", "1"])
+@pytest.mark.parametrize(("sparse", "left_out"), [(0, 0), (MIB, 0), (512 << 10, 0), (300 << 10, 10), (4096, 10)])
+def test_shorter_runs_of_zeros_than_wanted_are_written(
+    tmp_path: Path, seen: Seen, monkeypatch: pytest.MonkeyPatch, value: str, sparse: int, left_out: int
+) -> None:
+    monkeypatch.setenv("BLOCKKIT_NATIVE", value)
+    monkeypatch.setattr("blockkit.native.kernels._loaded", {})
+    run = 300 << 10
+    data = (b"x" * run + bytes(run)) * 10
+    (tmp_path / "a").write_bytes(data)
+    (tmp_path / "b").write_bytes(bytes([OLD]) * len(data))
+    with (
+        open_image(tmp_path / "a", format="raw") as left,
+        open_image(tmp_path / "b", format="raw", read_only=False) as right,
+    ):
+        copy(left, right, CopyPlan(target_is_zero=True, sparse_size=sparse))
+    assert (tmp_path / "b").read_bytes().count(OLD) == left_out * run
+    assert bool(seen.carried) is (value == "1")
+
+
+def test_without_a_function_of_the_c_library_python_copies(
+    tmp_path: Path, seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = disk(tmp_path / "a.raw")
+    create_image(tmp_path / "b", "raw", len(data))
+    monkeypatch.setattr("blockkit.block.copying.carry.CALLS", ("pread", "there_is_no_such_function", "memcmp"))
+    with (
+        open_image(tmp_path / "a.raw", format="raw") as left,
+        open_image(tmp_path / "b", format="raw", read_only=False) as right,
+    ):
+        copy(left, right, CopyPlan(target_is_zero=True))
+    assert (seen.compiled, seen.carried) == ([True], [])
+    assert (tmp_path / "b").read_bytes() == data
 
 
 def test_it_is_loaded_before_it_is_compiled(tmp_path: Path, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:

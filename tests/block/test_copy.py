@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import tempfile
+import threading
+import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
@@ -13,8 +15,12 @@ from hypothesis import strategies as st
 
 from blockkit.block.chain import locate
 from blockkit.block.copy import CopyPlan, copy
+from blockkit.block.copying.copier import Copier
 from blockkit.block.facets import MapsInBulk
 from blockkit.block.graph import create_image, open_image
+
+if TYPE_CHECKING:
+    from blockkit.block.copying.parts import Part
 
 SIZE = 1 << 20
 SECTOR = 512
@@ -154,3 +160,37 @@ def test_compressed_clusters_that_the_backing_file_supplies_are_not_stored_again
         assert target.read(0, SIZE) == source.read(0, SIZE)
         stored = [found.offset >> 16 for found in locate(target) if found.depth == 0]
     assert stored == [2, 9]
+
+
+def test_nobody_copies_any_more_after_an_interrupt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").write_bytes(os.urandom(8 << 20))
+    create_image(tmp_path / "b", "qcow2", 8 << 20)
+    waits, real = threading.Event(), threading.Thread.join
+    interrupts = [KeyboardInterrupt("first"), KeyboardInterrupt("second")]
+
+    def join(thread: threading.Thread, timeout: float | None = None) -> None:
+        waits.set()
+        if interrupts:
+            raise interrupts.pop(0)
+        real(thread, timeout)
+
+    class Slow(Copier):
+        """Its other thread has a part in hand until the first one waits for it."""
+
+        ended = False
+
+        def deal(self, buffer: memoryview, batch: list[Part]) -> None:
+            if threading.current_thread() is not threading.main_thread():
+                waits.wait(60)
+                time.sleep(0.2)
+                Slow.ended = True
+
+    monkeypatch.setattr(threading.Thread, "join", join)
+    with (
+        open_image(tmp_path / "a", format="raw") as source,
+        open_image(tmp_path / "b", read_only=False) as target,
+    ):
+        with pytest.raises(KeyboardInterrupt, match="first"):
+            Slow(source, target, CopyPlan(target_is_zero=True), 0, 8 << 20, 0).run()
+        assert Slow.ended
+    assert interrupts == []

@@ -25,17 +25,13 @@ class Carrier:
 
     Args:
         function: The native one.
+        api: Addresses of what it calls of the C library.
         chunk: Bytes read at once.
         grain: Bytes of the pieces of the target that are left out where they are zero; 0 leaves none out.
     """
 
-    def __init__(self, function: Callable[[None, int], int], chunk: int, grain: int) -> None:
-        self._function, self._chunk, self._grain = function, chunk, grain
-        library = ctypes.CDLL(None)
-        self._api = [
-            ctypes.cast(getattr(library, name), ctypes.c_void_p).value or 0
-            for name in ("pread64", "pwrite64", "memcmp")
-        ]
+    def __init__(self, function: Callable[[None, int], int], api: list[int], chunk: int, grain: int) -> None:
+        self._function, self._api, self._chunk, self._grain = function, api, chunk, grain
 
     def carry(
         self, buffer: memoryview, source: Node, place: int, target: Node, goal: int, offset: int, length: int
@@ -117,6 +113,11 @@ def carrier(chunk: int, grain: int, *, compiled: bool) -> Carrier | None:
     if address is None:
         return None
     number: Any = ctypes.c_uint64
+    library = ctypes.CDLL(None)
+    try:
+        api = [ctypes.cast(getattr(library, name), ctypes.c_void_p).value or 0 for name in layout.CALLS]
+    except AttributeError:
+        return None
     # The interpreter's lock is given up during the call.
     function: Callable[[None, int], int] = ctypes.CFUNCTYPE(number, ctypes.c_void_p, number)(address)
-    return Carrier(function, chunk, grain)
+    return Carrier(function, api, chunk, grain)

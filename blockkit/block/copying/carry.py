@@ -10,8 +10,11 @@ from typing import Final
 
 from blockkit.native.dialect import host_call, host_read, host_write
 
+#: What is called of the C library, whose offsets are of 64 bits on a machine of 64.
+CALLS: Final = ("pread", "pwrite", "memcmp")
+
 # The words of a job.
-#: Addresses of functions of the C library.
+#: Addresses of these functions.
 PREAD: Final[int] = 0
 PWRITE: Final[int] = 1
 MEMCMP: Final[int] = 2

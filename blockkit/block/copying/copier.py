@@ -31,6 +31,8 @@ CHUNK = 512 * KiB
 CLUSTERED_CHUNK = 1024 * KiB
 #: What native code reads and writes at once: no slower, and where free memory has to be fetched, less of it.
 NATIVE_CHUNK = 256 * KiB
+#: The longest runs of zeros that are looked for as a whole.
+_LONGEST_GRAIN = 8 * MiB
 #: How much must have been copied for native code to be worth loading, and compiling if it is not kept.
 WORTH_LOADING, WORTH_COMPILING, _NEVER = 16 * MiB, 256 * MiB, 1 << 64
 
@@ -60,8 +62,8 @@ class Copier(ABC):
         self.start, self.end = start, start + length
         self.unit = self.find_unit()
         clustered = self.unit > target.limits.request_alignment
-        self.chunk = align_up(CLUSTERED_CHUNK if clustered else CHUNK, self.unit)
         self.grain = align_up(plan.sparse_size, self.unit) if plan.sparse_size else 0
+        self.chunk = self._whole(CLUSTERED_CHUNK if clustered else CHUNK)
         self.buffer_size = self.chunk
         self.parts = self.find_parts()
         self.carrier: Carrier | None = None
@@ -71,6 +73,10 @@ class Copier(ABC):
         self._carrier_at = WORTH_LOADING if self.parts.tells_places else _NEVER
         self._lock = threading.Lock()
         self._error: BaseException | None = None
+
+    def _whole(self, size: int) -> int:
+        """Return as much, or a little more, that holds whole grains: a part of one is judged by itself."""
+        return align_up(size, self.grain if 0 < self.grain <= _LONGEST_GRAIN else self.unit)
 
     def find_unit(self) -> int:
         """Return what the target stores as a whole, bytes."""
@@ -102,15 +108,24 @@ class Copier(ABC):
             self.target.expect_growth()
         workers = max(1, self.plan.workers)
         threads = [threading.Thread(target=self._work, daemon=True) for _ in range(workers - 1)]
-        for thread in threads:
-            thread.start()
         try:
-            self._work()
-        finally:
             for thread in threads:
-                thread.join()
+                thread.start()
+            self._work()
+        except BaseException as error:
+            self._error = self._error or error
+        self._wait_for(threads)
         if self._error is not None:
             raise self._error
+
+    def _wait_for(self, threads: list[threading.Thread]) -> None:
+        """Return when all threads have ended, whatever comes up meanwhile: what they use is closed afterwards."""
+        for thread in threads:
+            while thread.is_alive():
+                try:
+                    thread.join()
+                except BaseException as error:
+                    self._error = self._error or error
 
     def _work(self) -> None:
         try:
@@ -132,10 +147,10 @@ class Copier(ABC):
             self._carrier_at = WORTH_COMPILING if worth < WORTH_COMPILING else _NEVER
         from blockkit.block.copying.carrier import carrier
 
-        found = carrier(align_up(NATIVE_CHUNK, self.unit), self.grain, compiled=worth == WORTH_COMPILING)
+        found = carrier(self._whole(NATIVE_CHUNK), self.grain, compiled=worth == WORTH_COMPILING)
         if found is not None:
             self.carrier, self._carrier_at = found, _NEVER
-            self.parts.spans = True
+            self.parts.span = self.chunk
 
     # -- reading -------------------------------------------------------------------------------------------
 

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 
 #: What one worker deals with at once where it can take room for all of it and write it chunk by chunk.
 STRETCH = 8192 * KiB
-#: What native code copies at once into what takes any bytes anywhere.
+#: What native code copies at once at most into what takes any bytes anywhere, and how long that may take before it gets
+#: less and must take before it gets no more, seconds: who watches a copy, or ends it, does not want to wait.
 SPAN = 16 * MiB
+_SLOW, _QUICK = 0.1, 0.02
 
 #: Parts one worker takes at once, where they are short.
 _MAX_BATCH = 256
@@ -48,20 +50,22 @@ class Parts:
         scattered: What one worker takes may lie anywhere, and fill a chunk together; otherwise it is in one chunk.
         room_unit: Long runs of data become stretches, which begin and end at multiples of so many bytes in the target;
             0 for none.
+        room_reach: No stretch goes past a multiple of so many bytes in the target.
 
     Attributes:
         tells_places: Of data it is told what holds it, where native code may read that.
-        spans: Runs of such data are cut at multiples of SPAN.
+        span: Runs of such data are cut at multiples of so many bytes, if it is more than a chunk.
         given: Bytes of data that were taken.
     """
 
     def __init__(self, source: Node, target: Node, plan: CopyPlan, start: int, end: int, shift: int, *, chunk: int,
-                 scattered: bool = False, room_unit: int = 0) -> None:  # fmt: skip
+                 scattered: bool = False, room_unit: int = 0, room_reach: int = STRETCH) -> None:  # fmt: skip
         self._source, self._target, self._plan = source, target, plan
         self._start, self._end, self._shift = start, end, shift
         self._chunk, self._scattered, self._room_unit = chunk, scattered, room_unit
-        self.tells_places = self.spans = False
-        self.given = 0
+        self._stretch = min(STRETCH, room_reach)
+        self.tells_places = False
+        self.span = self.given = 0
         self._lock = threading.Lock()
         self._cut_parts = self._cut()
         self._ahead: Part | None = None
@@ -94,7 +98,7 @@ class Parts:
         chunk, shift, sparse = self._chunk, self._shift, self._plan.sparse_size
         for at, stop, is_data, node, place in self._stored():
             while at < stop:
-                step = self._span(at) if self.spans and node is not None else chunk
+                step = self._span(at) if self.span > chunk and node is not None else chunk
                 limit = (at + shift) // step * step + step - shift
                 if self._room_unit and is_data:
                     limit = self._stretch_from(at, stop) or limit
@@ -110,13 +114,20 @@ class Parts:
 
     def _span(self, at: int) -> int:
         """Return how much goes at once; near the end less, so that no thread waits long for another."""
-        return max(min(SPAN, (self._end - at) // 8) // self._chunk, 1) * self._chunk
+        return max(min(self.span, (self._end - at) // 8) // self._chunk, 1) * self._chunk
+
+    def pace(self, length: int, seconds: float) -> None:
+        """Take note that native code took so long for a part; by any thread."""
+        if seconds > _SLOW:
+            self.span = max(self.span // 2, self._chunk)
+        elif seconds < _QUICK and length >= self.span:
+            self.span = min(self.span * 2, SPAN)
 
     def _stretch_from(self, at: int, stop: int) -> int:
         """Return where to cut so that what lies before it, or behind it, is a stretch; 0 where none is worth it."""
-        unit, shift = self._room_unit, self._shift
+        unit, reach, shift = self._room_unit, self._stretch, self._shift
         begin = align_up(at + shift, unit) - shift
-        end = (min(stop, (begin + shift) // STRETCH * STRETCH + STRETCH - shift) + shift) // unit * unit - shift
+        end = (min(stop, (begin + shift) // reach * reach + reach - shift) + shift) // unit * unit - shift
         if end - begin <= self._chunk:
             return 0
         return begin if begin > at else end

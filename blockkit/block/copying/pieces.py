@@ -34,6 +34,7 @@ class PiecesCopier(Copier):
             chunk=self.chunk,
             scattered=True,
             room_unit=self.unit if self._roomy else 0,
+            room_reach=self._roomy.room_reach if self._roomy else 0,
         )
 
     def may_carry(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING
 
 from blockkit.block.chain import locate
@@ -39,7 +40,9 @@ class PlainCopier(Copier):
         """Copy a part, natively as far as that goes."""
         at, end, _, node, place = part
         if node is not None and self.carrier is not None:
+            began = time.monotonic()
             done = self.carrier.carry(buffer, node, place, self._below, at + self._moved, at + self.shift, end - at)
+            self.parts.pace(end - at, time.monotonic() - began)
             at, place = at + done, place + done
         while at < end:
             view = buffer[: min(self.chunk, end - at)]

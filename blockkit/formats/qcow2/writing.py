@@ -208,6 +208,11 @@ class Qcow2Writer(Qcow2Reader):
             self._refuse_write()
         write_pieces(self, pieces)
 
+    @property
+    def room_reach(self) -> int:
+        """Bytes that one L2 table maps: what is linked together."""
+        return self._cluster_size * (self._l2_mask + 1)
+
     def room(self, offset: int, length: int) -> Room | None:
         """Take room for a long stretch; see GivesRoom."""
         from blockkit.formats.qcow2.bulk import take_room

@@ -109,8 +109,8 @@ class Walker:
         if inside and self._pins is not None and (token := node.pin(offset, inside)):
             self._pins.append((node, token))
         backing, bound = node.backing, None if inside_layer else self._max_depth
-        # Where depth is bounded UNALLOCATED means that the rest of the chain decides, and it has no say in this.
-        lacking = Kind.ZERO if inside_layer and self._max_depth is not None else Kind.UNALLOCATED
+        # Where depth is bounded UNALLOCATED means that the rest of the chain decides, and here there is no more of it.
+        lacking = Kind.ZERO if self._max_depth is not None else Kind.UNALLOCATED
         ask: Ask | None = None
         tracks = False
         for extent in node.extents(offset, inside) if inside else ():
@@ -126,13 +126,14 @@ class Walker:
                 else:
                     yield Located(at, size, kind, depth, child, target)
             elif kind is Kind.UNALLOCATED:
-                stored = 0
-                if backing is not None and (bound is None or depth < bound):
-                    stored = max(0, min(size, backing.size - start))
+                stored = max(0, min(size, backing.size - start)) if backing is not None else 0
                 if backing is not None and stored:
-                    yield from self._walk(
-                        backing, start, stored, shift, depth if inside_layer else depth + 1, inside_layer
-                    )
+                    if bound is None or depth < bound:
+                        yield from self._walk(
+                            backing, start, stored, shift, depth if inside_layer else depth + 1, inside_layer
+                        )
+                    else:
+                        yield Located(at, stored, kind, depth, None, 0)
                 if stored < size:
                     yield Located(at + stored, size - stored, lacking, depth, None, 0)
             elif kind is Kind.ENCODED:

@@ -17,7 +17,7 @@ from blockkit.block.target import Target, files_of
 from blockkit.errors import BlockkitError, UsageError, from_os_error, translating
 from blockkit.img.request import STANDARD_STREAM
 from blockkit.names import parse_name
-from blockkit.units import MiB, align_up
+from blockkit.units import SECTOR, MiB, align_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -175,7 +175,16 @@ def _to_image(request: ConvertRequest, source: Node, result: ConvertResult) -> N
             )
             place.overwritten = True
             copy(source, target, plan)
+        if not fresh:
+            _fill_sector(target, source.size)
         target.flush()
+
+
+def _fill_sector(target: Node, size: int) -> None:
+    """Store zeros in the rest of the last sector of ``size`` bytes, as the disk they are from shows them elsewhere."""
+    rest = min(align_up(size, SECTOR), target.size) - size
+    if rest > 0:
+        target.zero(size, rest)
 
 
 @contextmanager
@@ -370,13 +379,13 @@ def _fill(
             if done + filled > target.size:
                 if not grow:
                     raise UsageError(f"{target}: standard input is longer than the {target.size} bytes of the target")
-                target.resize(align_up(max(_FIRST_SIZE, target.size * 2, done + filled), 512))
+                target.resize(align_up(max(_FIRST_SIZE, target.size * 2, done + filled), SECTOR))
             copy(BufferNode(buffer[:filled]), target, plan, target_offset=done)
             done += filled
             progress.advance(filled)
         if grow:
-            target.resize(align_up(done, 512) if target.driver != "raw" else done)
-        elif not made and not fresh and done < target.size:
-            target.zero(done, target.size - done)
+            target.resize(align_up(done, SECTOR) if target.driver != "raw" else done)
+        elif not fresh:
+            _fill_sector(target, done)
         target.flush()
     result.size = target.size

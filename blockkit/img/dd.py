@@ -118,5 +118,7 @@ def dd(request: DdRequest, source: Node) -> int:
             with request.progress(inside) as progress:
                 plan = CopyPlan(target_is_zero=node.zero_when_made, advance=progress.advance)
                 copy(source, node, plan, source_offset=start, length=inside)
+            if not plan.target_is_zero and inside < length:
+                node.zero(inside, length - inside)
             node.flush()
     return length

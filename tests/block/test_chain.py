@@ -114,7 +114,7 @@ def test_a_filter_with_a_map_of_its_own_is_walked_by_it(chain: Node) -> None:
 def test_what_is_bounded_is_the_chain_of_the_disk_itself(chain: Node) -> None:
     """A window over an image with a backing file is one layer: nothing else decides what it holds."""
     top = kinds(locate(chain, max_depth=0))  # type: ignore[arg-type]
-    assert top == [(0, 5, "unallocated"), (5, 1, "data"), (6, 1, "zero"), (7, 9, "unallocated")]
+    assert top == [(0, 5, "unallocated"), (5, 1, "data"), (6, 1, "zero"), (7, 5, "unallocated"), (12, 4, "zero")]
     window = WindowNode(chain, WindowOptions(offset=CLUSTER))
     assert kinds(locate(window, max_depth=0)) == [  # type: ignore[arg-type]
         (0, 1, "zero"), (1, 2, "data"), (3, 1, "zero"), (4, 1, "data"), (5, 10, "zero"),

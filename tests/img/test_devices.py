@@ -75,6 +75,24 @@ def test_dd(source: Path, device: str) -> None:
     assert read(device) == source.read_bytes() + old[SIZE:]
 
 
+@pytest.mark.parametrize("words", ["convert -f raw", "convert -n -f raw", "dd -f raw bs=512", "pipe", "pipe -n"])
+@pytest.mark.parametrize("size", [65_636, 65_536])
+def test_the_rest_of_the_last_sector_is_zero_and_what_is_behind_it_stays(
+    tmp_path: Path, device: str, words: str, size: int
+) -> None:
+    old, data = read(device), os.urandom(size)
+    (tmp_path / "odd").write_bytes(data)
+    if words.startswith("dd"):
+        done = blockkit("img", *words.split(), "-O", "raw", f"if={tmp_path / 'odd'}", f"of={device}")
+    elif words.startswith("pipe"):
+        done = blockkit("img", "convert", *words.split()[1:], "-f", "raw", "-O", "raw", "-", device, given=data)
+    else:
+        done = blockkit("img", *words.split(), "-O", "raw", tmp_path / "odd", device)
+    assert done.returncode == 0, done.stderr
+    rest = -size % 512
+    assert read(device) == data + bytes(rest) + old[size + rest :]
+
+
 def test_from_a_pipe(source: Path, device: str) -> None:
     old = read(device)
     done = blockkit("img", "convert", "-O", "raw", "-", device, given=source.read_bytes())

@@ -105,3 +105,34 @@ def test_map_measure_and_compare(overlay: Path, qemu_img: Run) -> None:
     assert json.loads(blockkit("img", *words)) == json.loads(qemu_img(*words))
     qemu_img("convert", "-O", "raw", overlay, overlay.with_name("theirs"))
     assert b"identical" in blockkit("img", "compare", "-F", "raw", overlay, overlay.with_name("theirs"))
+
+
+@pytest.mark.parametrize("kind", ["no backing file", "a shorter one", "zeros over one"])
+@pytest.mark.parametrize("way", ["convert", "convert -c", "convert --salvage", "convert -n", "stream", "pipe", "dd"])
+def test_what_nobody_stores_hides_another_backing_file(tmp_path: Path, kind: str, way: str, qemu_img: Run) -> None:
+    """Where the source has no backing file it is zero, whatever the new backing file holds."""
+    (tmp_path / "base").write_bytes(b"B" * SIZE)
+    (tmp_path / "short").write_bytes(b"B" * (SIZE // 4))
+    source, goal = tmp_path / "source.qcow2", tmp_path / "goal"
+    backing = None if kind == "no backing file" else "short" if kind == "a shorter one" else "base"
+    create_image(source, "qcow2", SIZE, backing_file=backing, backing_format="raw" if backing else None)
+    with open_image(source, read_only=False) as node:
+        node.write(70_000, b"data" * 1000)
+        if kind == "zeros over one":
+            node.zero(SIZE // 2, SIZE // 2)
+    over = ("-B", tmp_path / "base", "-F", "raw")
+    option = f"backing_file={tmp_path / 'base'},backing_fmt=raw"
+    if way == "stream":
+        goal.write_bytes(blockkit("img", "convert", "-O", "qcow2", *over, source, "-"))
+    elif way == "dd":
+        blockkit("img", "dd", "-O", "qcow2", "-o", option, "bs=64k", f"if={source}", f"of={goal}")
+    elif way == "pipe":
+        qemu_img("convert", "-O", "raw", source, tmp_path / "flat")
+        argv = [sys.executable, "-m", "blockkit", "img", "convert", "-O", "qcow2", *map(str, over), "-", str(goal)]
+        with open(tmp_path / "flat", "rb") as flat, subprocess.Popen(["cat"], stdin=flat, stdout=-1) as cat:
+            subprocess.run(argv, stdin=cat.stdout, check=True)
+    else:
+        if way == "convert -n":
+            create_image(goal, "qcow2", SIZE, backing_file="base", backing_format="raw")
+        blockkit("img", *way.split(), "-O", "qcow2", *over, source, goal)
+    qemu_img("compare", source, goal)

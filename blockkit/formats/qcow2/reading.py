@@ -339,8 +339,8 @@ class Qcow2Reader(FormatNode):
 
     @property
     def zero_when_made(self) -> bool:
-        """What is not allocated is zero; what was allocated in advance is as what holds it."""
-        return not any(self._mapping.l1) or self.data.zero_when_made
+        """What is not allocated is the backing file's, or zero; what was allocated in advance is as what holds it."""
+        return self.backing is None and (not any(self._mapping.l1) or self.data.zero_when_made)
 
     def data_columns(self, offset: int, end: int) -> Columns | None:
         """Return the runs of plain data that the table of ``offset`` maps; see MapsInBulk."""

@@ -79,6 +79,7 @@ class Qcow2Driver:
             read_only=read_only,
             cache_size=options.cache_size,
             compression_level=options.compression_level,
+            repairing=options.repairing,
         )
         if header.backing_file is not None:
             name = os.fsdecode(header.backing_file)

@@ -59,6 +59,7 @@ class Metadata:
         cache_size: Bytes of L2 tables to keep.
         released: Called before freed clusters may be used for something else.
         lock: To use, where there is one already.
+        repairing: Counts that cannot be used are no error: nothing can be changed until they are repaired.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Metadata:
         cache_size: int,
         released: Callable[[], None],
         lock: threading.Lock | None = None,
+        repairing: bool = False,
     ) -> None:
         self.lock = lock if lock is not None else threading.Lock()
         self.file, self.data, self.header, self.geometry = file, data, header, header.geometry
@@ -84,8 +86,14 @@ class Metadata:
         self.mapping = Mapping(file, self.geometry, fixed.l1_table_offset, fixed.l1_size, cache_size, self.commit)
         self.overlap = MetadataMap()
         self._refcounts: Refcounts | None = None
+        self._repairing = repairing
         if writable:
-            self._load_counts()
+            try:
+                self._load_counts()
+            except CorruptImageError:
+                if not repairing:
+                    raise
+                self.overlap, self._refcounts, self._damaged = MetadataMap(), None, True
 
     @property
     def refcounts(self) -> Refcounts:
@@ -206,7 +214,7 @@ class Metadata:
 
     def corrupt(self, problem: str, *, where: str, offset: int | None = None) -> CorruptImageError:
         """Mark a writable image corrupt, and return the error to raise; nothing is allocated in it any more."""
-        if self._refcounts is not None:
+        if self._refcounts is not None and not self._repairing:
             self._damaged, self.armed = True, False
             try:
                 self.set_features(incompatible=int(self.header.incompatible | Incompatible.CORRUPT))

@@ -51,6 +51,8 @@ class Qcow2Reader(FormatNode):
         read_only: Refuse writes.
         cache_size: Bytes of L2 tables to keep in memory.
         compression_level: For clusters written compressed; None is the fast default.
+        repairing: Reference counts that cannot be used are no error; nothing is written until :meth:`check` has
+            repaired them.
     """
 
     driver = "qcow2"
@@ -65,6 +67,7 @@ class Qcow2Reader(FormatNode):
         read_only: bool = True,
         cache_size: int = 32 << 20,
         compression_level: int | None = None,
+        repairing: bool = False,
     ) -> None:
         super().__init__(file, backing=backing, read_only=read_only)
         self.header = header if header is not None else read_header(file)
@@ -86,7 +89,7 @@ class Qcow2Reader(FormatNode):
         self._unusual = self._special | OFFSET_MASK & self._cluster_mask
         # Here, as every read looks at it, and Python 3.11 finds what only a class has four times more slowly.
         self._generation = 0
-        self._cache_size, self._compression_level = cache_size, compression_level
+        self._cache_size, self._compression_level, self._repairing = cache_size, compression_level, repairing
         self._grows = Cap.GROW in self.data.caps
         self._codec: Codec | None = None
         self._decoded: dict[tuple[int, int], bytes] = {}
@@ -109,6 +112,7 @@ class Qcow2Reader(FormatNode):
             cache_size=self._cache_size,
             released=self._bump_generation,
             lock=self._lock,
+            repairing=self._repairing,
         )
         self._mapping = self.metadata.mapping
         self._tables = self._mapping.tables

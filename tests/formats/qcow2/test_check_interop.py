@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import blockkit
+from blockkit.block.facets import Checkable
 from blockkit.block.report import CheckReport, Repair
 from blockkit.block.tables import read_u64_table
 from blockkit.errors import BlockkitError
@@ -248,6 +250,34 @@ def test_a_repair_leaves_what_qemu_is_content_with(
             wrong = {finding.where for finding in report.findings if not finding.repaired}
             assert not ours["leaks"], what
             assert not ours["corruptions"] or wrong <= {"L2 table", "active L1 table"} or points_to_data(what), what
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("repair", Repair)
+@pytest.mark.parametrize("name", [name for name in IMAGES if name != "subclusters"])
+def test_an_open_image_is_repaired_as_one_that_is_not_open(
+    images: Callable[[str], bytes], name: str, repair: Repair, tmp_path: Path
+) -> None:
+    path = tmp_path / "image.qcow2"
+    tree = {"driver": "qcow2", "repairing": "on", "file": {"driver": "file", "filename": str(path)}}
+    opened = 0
+    for what, data in damaged(images(name), name, 3):
+        path.write_bytes(data)
+        file, header = open_image(data)
+        try:
+            expected: object = counters(check_image(file, header, repair))
+        except BlockkitError as error:
+            expected = type(error)
+        try:
+            with blockkit.open_image(tree, read_only=False) as node:
+                assert isinstance(node, Checkable)
+                found: object = counters(node.check(repair))
+                opened += 1
+        except BlockkitError as error:
+            found = type(error)
+        assert found == expected, what
+        assert path.read_bytes() == file.data, what
+    assert opened > 10
 
 
 def points_to_data(what: str) -> bool:

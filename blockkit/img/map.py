@@ -64,7 +64,7 @@ def map_image(node: Node, offset: int = 0, length: int | None = None) -> Iterato
     runs = _runs(node, offset, max(0, min(end, node.size) - offset))
     held = next(runs, None)
     if held is None:
-        yield Mapped(0, 0, 0, False, False, False, None, "")
+        yield Mapped(offset, 0, 0, False, False, False, None, "")
         return
     start, size, depth, present, zero, data, place, filename = held
     for run in runs:

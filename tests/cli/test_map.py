@@ -32,6 +32,13 @@ def test_the_json_map_is_what_qemu_img_says(
 
 
 @pytest.mark.interop
+def test_nothing_of_a_disk_is_mapped_as_qemu_img_does(tmp_path: Path, img: Callable, theirs: Callable) -> None:
+    create_image(tmp_path / "a.qcow2", "qcow2", 1 << 20)
+    asked = ("map", "--output", "json", "--start-offset", "4096", "--max-length", "0", tmp_path / "a.qcow2")
+    assert img(*asked) == theirs(*asked)
+
+
+@pytest.mark.interop
 def test_the_table_is_what_qemu_img_says(
     sample: Path, img: Callable, theirs: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:

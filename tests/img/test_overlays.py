@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from blockkit.block.graph import create_image, open_image
+from blockkit.block.node import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -105,6 +106,24 @@ def test_map_measure_and_compare(overlay: Path, qemu_img: Run) -> None:
     assert json.loads(blockkit("img", *words)) == json.loads(qemu_img(*words))
     qemu_img("convert", "-O", "raw", overlay, overlay.with_name("theirs"))
     assert b"identical" in blockkit("img", "compare", "-F", "raw", overlay, overlay.with_name("theirs"))
+
+
+@pytest.mark.parametrize("words", ["", "-c", "-n"])
+def test_what_a_shorter_backing_file_does_not_have_is_copied(tmp_path: Path, words: str, qemu_img: Run) -> None:
+    """QEMU 7.2 makes zeros of it."""
+    data = os.urandom(SIZE // 2) + bytes(SIZE // 4) + os.urandom(SIZE // 4)
+    (tmp_path / "base").write_bytes(data)
+    (tmp_path / "short").write_bytes(data[: SIZE // 4 + 512 * 3])
+    source, goal = tmp_path / "source.qcow2", tmp_path / "goal"
+    create_image(source, "qcow2", SIZE, backing_file="base", backing_format="raw")
+    with open_image(source, read_only=False) as node:
+        node.write(70_000, b"data" * 1000)
+    if words == "-n":
+        create_image(goal, "qcow2", SIZE, backing_file="short", backing_format="raw")
+    blockkit("img", "convert", *words.split(), "-O", "qcow2", "-B", "short", "-F", "raw", source, goal)
+    qemu_img("compare", source, goal)
+    with open_image(goal) as node:
+        assert next(iter(node.extents())).kind is Kind.UNALLOCATED, "what it has is not"
 
 
 @pytest.mark.parametrize("kind", ["no backing file", "a shorter one", "zeros over one"])

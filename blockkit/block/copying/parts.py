@@ -139,10 +139,13 @@ class Parts:
         at = self._start
         if skip_zero and self._source.read_only and isinstance(self._source, MapsInBulk) and not plan.salvage:
             at = yield from self._columns(self._source.data_columns)
-        for found in self._walk(at) if at < self._end else ():
+        for found in self._walk(at, self._end, 0 if plan.over_backing else None) if at < self._end else ():
             kind, length = found.kind, found.length
             is_data = kind is Kind.DATA or kind is Kind.ENCODED
-            if not is_data and (skip_zero or (kind is Kind.UNALLOCATED and self._inherits(found.offset))):
+            if kind is Kind.UNALLOCATED and plan.over_backing:
+                yield from self._inherited(found)
+                continue
+            if not is_data and skip_zero:
                 plan.advance(length)
                 continue
             node, place = None, 0
@@ -171,16 +174,21 @@ class Parts:
             self._plan.advance(at - told)
         return at
 
-    def _walk(self, start: int) -> Iterator[Located]:
-        """Yield how the source is stored from ``start`` on, with salvage whatever its tables hold."""
-        depth = 0 if self._plan.over_backing else None
+    def _walk(self, start: int, end: int, depth: int | None) -> Iterator[Located]:
+        """Yield how the source is stored, with salvage whatever its tables hold; ``depth`` as for ``locate``."""
         if self._plan.salvage:
             from blockkit.block.salvage import locate_readable
 
-            return locate_readable(self._source, start, self._end, self._plan.failed, max_depth=depth)
-        return locate(self._source, start, self._end - start, max_depth=depth)
+            return locate_readable(self._source, start, end, self._plan.failed, max_depth=depth)
+        return locate(self._source, start, end - start, max_depth=depth)
 
-    def _inherits(self, offset: int) -> bool:
-        """Whether the target's backing supplies what lies at ``offset``."""
-        backing = self._target.backing
-        return self._plan.over_backing and backing is not None and offset + self._shift < backing.size
+    def _inherited(self, found: Located) -> Iterator[Part]:
+        """Yield what is to be done about a run that the source's backing decides, as far as the target's is shorter."""
+        backing, plan, end = self._target.backing, self._plan, found.offset + found.length
+        supplied = max(0, min(backing.size - self._shift - found.offset, found.length)) if backing is not None else 0
+        if supplied:
+            plan.advance(supplied)
+        if supplied < found.length:
+            for each in self._walk(found.offset + supplied, end, None):
+                is_data = each.kind is Kind.DATA or each.kind is Kind.ENCODED
+                yield each.offset, each.offset + each.length, is_data, None, 0

@@ -216,6 +216,12 @@ def test_no_more_is_put_into_room_than_there_is(files: tuple[Path, Path]) -> Non
     assert notes.runs == [(0, 1024)]
 
 
+def ask_anew(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    """Let whoever asks for native code from now on have it, ``"1"``, or not, ``"0"``."""
+    monkeypatch.setenv("BLOCKKIT_NATIVE", value)
+    monkeypatch.setattr("blockkit.native.kernels._loaded", {})
+
+
 # -- whole copies ------------------------------------------------------------------------------------------
 
 
@@ -317,8 +323,7 @@ def test_what_native_code_takes_at_once_depends_on_how_long_that_takes(tmp_path:
 def test_shorter_runs_of_zeros_than_wanted_are_written(
     tmp_path: Path, seen: Seen, monkeypatch: pytest.MonkeyPatch, value: str, sparse: int, left_out: int
 ) -> None:
-    monkeypatch.setenv("BLOCKKIT_NATIVE", value)
-    monkeypatch.setattr("blockkit.native.kernels._loaded", {})
+    ask_anew(monkeypatch, value)
     run = 300 << 10
     data = (b"x" * run + bytes(run)) * 10
     (tmp_path / "a").write_bytes(data)
@@ -366,8 +371,7 @@ def test_it_is_loaded_before_it_is_compiled(tmp_path: Path, seen: Seen, monkeypa
 def test_without_native_code_python_copies(tmp_path: Path, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
     data = disk(tmp_path / "a.raw")
     create_image(tmp_path / "b", "raw", len(data))
-    monkeypatch.setattr("blockkit.native.kernels._loaded", {})
-    monkeypatch.setenv("BLOCKKIT_NATIVE", "0")
+    ask_anew(monkeypatch, "0")
     with (
         open_image(tmp_path / "a.raw", format="raw") as left,
         open_image(tmp_path / "b", format="raw", read_only=False) as right,
@@ -476,8 +480,7 @@ def test_it_leaves_out_what_python_leaves_out(
     data = disk(tmp_path / "a.raw")
     found = []
     for value in ("0", "1"):
-        monkeypatch.setenv("BLOCKKIT_NATIVE", value)
-        monkeypatch.setattr("blockkit.native.kernels._loaded", {})
+        ask_anew(monkeypatch, value)
         # Both of the same pieces: what a piece is ends with a chunk too.
         monkeypatch.setattr("blockkit.block.copying.copier.NATIVE_CHUNK", CHUNK)
         # What is left out shows.
@@ -515,8 +518,7 @@ def test_a_failure_is_told_as_python_tells_it(
     data = disk(tmp_path / "a.raw")
     texts = []
     for value in ("0", "1"):
-        monkeypatch.setenv("BLOCKKIT_NATIVE", value)
-        monkeypatch.setattr("blockkit.native.kernels._loaded", {})
+        ask_anew(monkeypatch, value)
         create_image(tmp_path / "b", goal, len(data))
         with (
             open_image(tmp_path / "a.raw", format="raw") as left,

@@ -194,3 +194,15 @@ def test_nobody_copies_any_more_after_an_interrupt(tmp_path: Path, monkeypatch: 
             Slow(source, target, CopyPlan(target_is_zero=True), 0, 8 << 20, 0).run()
         assert Slow.ended
     assert interrupts == []
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_zeros_hide_a_backing_file_whoever_says_that_the_target_is_zero(tmp_path: Path, compressed: bool) -> None:
+    (tmp_path / "base").write_bytes(b"B" * SIZE)
+    create_image(tmp_path / "a.qcow2", "qcow2", SIZE)
+    create_image(tmp_path / "b.qcow2", "qcow2", SIZE, backing_file="base", backing_format="raw")
+    with open_image(tmp_path / "a.qcow2", read_only=False) as source:
+        source.write(70_000, b"data" * 1000)
+    with open_image(tmp_path / "a.qcow2") as source, open_image(tmp_path / "b.qcow2", read_only=False) as target:
+        copy(source, target, CopyPlan(target_is_zero=True, compressed=compressed))
+        assert target.read(0, SIZE) == source.read(0, SIZE)

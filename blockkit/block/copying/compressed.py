@@ -51,7 +51,7 @@ class CompressedCopier(Copier):
             cluster = view[number * unit : (number + 1) * unit]
             goal = base + number * unit + shift
             if self.grain and is_zero(cluster):
-                if not self.plan.target_is_zero or self.target.backing is not None:
+                if not self.fresh:
                     self.target.zero(goal, min(unit, size - goal))
                 continue
             encoded = target.compress(cluster)

@@ -52,6 +52,7 @@ class Copier(ABC):
         unit: What the target stores or leaves out as a whole, bytes.
         chunk: What one worker reads and writes at once, bytes.
         grain: Zeros are told apart in pieces of so many bytes of the target; 0 if they are not.
+        fresh: Zeros need not be written: there are some already, and no backing file shows through.
         buffer_size: What a worker's buffer has, bytes.
         parts: What there is to copy.
         carrier: What copies from host file to host file natively, once there is one.
@@ -65,11 +66,12 @@ class Copier(ABC):
         self.grain = align_up(plan.sparse_size, self.unit) if plan.sparse_size else 0
         self.chunk = self._whole(CLUSTERED_CHUNK if clustered else CHUNK)
         self.buffer_size = self.chunk
+        self.fresh = plan.target_is_zero and target.backing is None
         self.parts = self.find_parts()
         self.carrier: Carrier | None = None
         # What is only read stays where it is; and what is left out must be zero anyway.
-        plain = source.read_only and plan.target_is_zero and target.backing is None
-        self.parts.tells_places = plain and not (plan.salvage or plan.steady) and self.may_carry()
+        plain = source.read_only and self.fresh and not (plan.salvage or plan.steady)
+        self.parts.tells_places = plain and self.may_carry()
         self._carrier_at = WORTH_LOADING if self.parts.tells_places else _NEVER
         self._lock = threading.Lock()
         self._error: BaseException | None = None
@@ -216,12 +218,11 @@ class Copier(ABC):
 
     def write_zeros(self, start: int, end: int, *, found: bool = False) -> None:
         """Deal with a range that is zero: known to be by the source's extents, or ``found`` by looking at data."""
-        plan = self.plan
-        if not plan.sparse_size and not found:
+        if not self.plan.sparse_size and not found:
             # -S 0: allocated, with zeros in it.
             while start < end:
                 piece = zeros(min(end - start, self.chunk))
                 self.target.write(start + self.shift, piece)
                 start += len(piece)
-        elif not plan.target_is_zero or self.target.backing is not None:
+        elif not self.fresh:
             self.target.zero(start + self.shift, end - start)

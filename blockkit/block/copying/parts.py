@@ -81,12 +81,11 @@ class Parts:
                 self._ahead, self._began = next(self._cut_parts, None), True
             while (part := self._ahead) is not None and part[0] < bound:
                 batch.append(part)
-                if part[2]:
-                    self.given += part[1] - part[0]
+                data = part[1] - part[0] if part[2] else 0
+                self.given += data
                 self._ahead = next(self._cut_parts, None)
                 if self._scattered:
-                    if part[2]:
-                        filled += part[1] - part[0]
+                    filled += data
                     if filled >= chunk or len(batch) >= _MAX_BATCH:
                         break
                 elif len(batch) == 1:
@@ -135,9 +134,10 @@ class Parts:
     def _stored(self) -> Iterator[Part]:
         """Yield how the source is stored, without what needs not be copied, which counts as done."""
         plan = self._plan
-        skip_zero = plan.target_is_zero and not plan.over_backing and plan.sparse_size > 0
+        skip_zero = plan.target_is_zero and self._target.backing is None and plan.sparse_size > 0
         at = self._start
-        if skip_zero and self._source.read_only and isinstance(self._source, MapsInBulk) and not plan.salvage:
+        bulk = skip_zero and not plan.over_backing and not plan.salvage
+        if bulk and self._source.read_only and isinstance(self._source, MapsInBulk):
             at = yield from self._columns(self._source.data_columns)
         for found in self._walk(at, self._end, 0 if plan.over_backing else None) if at < self._end else ():
             kind, length = found.kind, found.length

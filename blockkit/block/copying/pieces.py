@@ -19,15 +19,14 @@ class PiecesCopier(Copier):
         """Return what there is to copy; with stretches where nothing else writes to their ranges."""
         # While it has room, a thread must not write to the range otherwise: zeros have to take care of themselves.
         self._roomy: GivesRoom | None = None
-        plan, fresh = self.plan, self.plan.target_is_zero and self.target.backing is None
-        if isinstance(self.target, GivesRoom) and fresh and not plan.steady:
+        if isinstance(self.target, GivesRoom) and self.fresh and not self.plan.steady:
             self._roomy = self.target
         # What does not fill it, and the part that does.
         self.buffer_size = 2 * self.chunk
         return Parts(
             self.source,
             self.target,
-            plan,
+            self.plan,
             self.start,
             self.end,
             self.shift,

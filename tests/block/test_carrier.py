@@ -414,6 +414,26 @@ def test_a_source_that_may_be_written_meanwhile_is_read_as_a_disk(tmp_path: Path
     assert (tmp_path / "b").read_bytes() == data
 
 
+def test_short_runs_of_data_are_not_worth_it(tmp_path: Path, seen: Seen) -> None:
+    piece = 64 << 10
+    with open(tmp_path / "a.raw", "wb") as file:
+        file.truncate(8 * MIB)
+        for at in range(0, 4 * MIB, 2 * piece):
+            file.seek(at)
+            file.write(os.urandom(piece))
+        file.seek(5 * MIB)
+        file.write(os.urandom(2 * MIB))
+    create_image(tmp_path / "b", "raw", 8 * MIB)
+    with (
+        open_image(tmp_path / "a.raw", format="raw") as left,
+        open_image(tmp_path / "b", format="raw", read_only=False) as right,
+    ):
+        copy(left, right, CopyPlan(target_is_zero=True))
+    assert seen.carried
+    assert min(wanted for wanted, _ in seen.carried) >= CHUNK
+    assert (tmp_path / "b").read_bytes() == (tmp_path / "a.raw").read_bytes()
+
+
 def test_a_copy_that_is_held_up_goes_in_small_steps(tmp_path: Path) -> None:
     data = disk(tmp_path / "a.raw")
     create_image(tmp_path / "b", "qcow2", len(data))

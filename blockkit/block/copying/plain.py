@@ -39,7 +39,8 @@ class PlainCopier(Copier):
     def _copy_part(self, buffer: memoryview, part: Part) -> None:
         """Copy a part, natively as far as that goes."""
         at, end, _, node, place = part
-        if node is not None and self.carrier is not None:
+        # What is shorter than a chunk takes as long to hand over as to copy.
+        if node is not None and self.carrier is not None and end - at >= self.chunk:
             began = time.monotonic()
             done = self.carrier.carry(buffer, node, place, self._below, at + self._moved, at + self.shift, end - at)
             self.parts.pace(end - at, time.monotonic() - began)

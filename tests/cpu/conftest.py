@@ -5,7 +5,6 @@ And the text of the instructions that a failed test was about.
 
 from __future__ import annotations
 
-import os
 import random
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +12,12 @@ import pytest
 
 from blockkit.cpu.isa.decode import Instruction
 from blockkit.cpu.isa.disassembly import instruction_text
+from tests.amount import SEED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from blockkit.cpu.jit.hot import HotBlocks
-
-SEED = os.environ.get("BLOCKKIT_SEED", "")
 
 
 class Mixed(random.Random):

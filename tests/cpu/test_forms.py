@@ -20,7 +20,7 @@ from blockkit.cpu.isa.forms import BASELINE, Form, forms
 from blockkit.cpu.isa.operands import Where
 from blockkit.cpu.portable.vcpu import PortableVcpu
 from blockkit.cpu.sem.table import semantics
-from tests.cpu.amount import TIMES
+from tests.amount import TIMES
 from tests.cpu.descriptors import CODE, STACK
 from tests.cpu.machine import Board
 from tests.cpu.programs import UNTOLD, answer

@@ -14,7 +14,7 @@ from blockkit.cpu import state
 from blockkit.cpu.accelerator import Stop
 from blockkit.cpu.isa.decode import decode
 from blockkit.cpu.sem.table import ENDS
-from tests.cpu.amount import TIMES
+from tests.amount import TIMES
 from tests.cpu.cases import Case, case, described, number, result_is_undefined, undefined
 from tests.cpu.host import MEMORY, Host, available
 from tests.cpu.machine import PAGE, LongBoard, Observed

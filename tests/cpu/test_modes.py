@@ -11,7 +11,7 @@ from blockkit.cpu import state
 from blockkit.cpu.isa.decode import RIP
 from blockkit.cpu.isa.operands import Where
 from blockkit.cpu.sem.table import ENDS
-from tests.cpu.amount import TIMES
+from tests.amount import TIMES
 from tests.cpu.cases import DATA, Case, World, case_in, described, result_is_undefined, undefined
 from tests.cpu.worlds import WORLDS, both
 

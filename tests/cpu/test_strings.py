@@ -12,7 +12,7 @@ from blockkit.cpu import state
 from blockkit.cpu.accelerator import Stop
 from blockkit.cpu.isa.decode import decode
 from blockkit.cpu.system.strings import SLICE
-from tests.cpu.amount import TIMES
+from tests.amount import TIMES
 from tests.cpu.cases import DATA, Case
 from tests.cpu.host import MEMORY, Host, available
 from tests.cpu.machine import DATA_32, MMIO, PAGE, Board, LongBoard, Observed, long_mode, protected_mode, real_mode

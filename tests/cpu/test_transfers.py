@@ -9,7 +9,7 @@ from typing import Final
 import pytest
 
 from blockkit.cpu import state
-from tests.cpu.amount import TIMES
+from tests.amount import TIMES
 from tests.cpu.descriptors import (
     CODE,
     CODES,

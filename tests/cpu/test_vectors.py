@@ -13,7 +13,7 @@ from blockkit.cpu.isa.decode import DecodeError, Instruction, decode
 from blockkit.cpu.isa.forms import BASELINE, Form, forms
 from blockkit.cpu.isa.operands import Where
 from blockkit.cpu.sem.vector_table import VECTOR
-from tests.cpu.amount import TIMES
+from tests.amount import TIMES
 from tests.cpu.host import MEMORY, Host, available
 from tests.cpu.machine import LongBoard
 

@@ -300,7 +300,7 @@ def test_large_copies_are_native(tmp_path: Path, seen: Seen, source: str, goal: 
 
 def test_what_native_code_takes_at_once_depends_on_how_long_that_takes(tmp_path: Path) -> None:
     with create_file(tmp_path / "a", 64 * MIB) as node:
-        parts = Parts(node, node, CopyPlan(), 0, 64 * MIB, 0, chunk=MIB)
+        parts = Parts(node, node, CopyPlan(), 0, 64 * MIB, 0, chunk=MIB, fresh=False)
         parts.span = MIB
         parts.pace(MIB, 0.01)
         assert parts.span == 2 * MIB

@@ -87,7 +87,9 @@ class Copier(ABC):
 
     def find_parts(self) -> Parts:
         """Return what there is to copy, cut to suit the target."""
-        return Parts(self.source, self.target, self.plan, self.start, self.end, self.shift, chunk=self.chunk)
+        return Parts(
+            self.source, self.target, self.plan, self.start, self.end, self.shift, chunk=self.chunk, fresh=self.fresh
+        )
 
     def may_carry(self) -> bool:
         """Whether the target is one that native code can write to."""

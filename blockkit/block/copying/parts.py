@@ -47,6 +47,7 @@ class Parts:
         end: Where it ends.
         shift: Bytes.
         chunk: Parts are cut at multiples of so many bytes in the target.
+        fresh: Zeros need not be written: there are some already, and no backing file shows through.
         scattered: What one worker takes may lie anywhere, and fill a chunk together; otherwise it is in one chunk.
         room_unit: Long runs of data become stretches, which begin and end at multiples of so many bytes in the target;
             0 for none.
@@ -59,11 +60,13 @@ class Parts:
     """
 
     def __init__(self, source: Node, target: Node, plan: CopyPlan, start: int, end: int, shift: int, *, chunk: int,
-                 scattered: bool = False, room_unit: int = 0, room_reach: int = STRETCH) -> None:  # fmt: skip
+                 fresh: bool, scattered: bool = False, room_unit: int = 0,
+                 room_reach: int = STRETCH) -> None:  # fmt: skip
         self._source, self._target, self._plan = source, target, plan
         self._start, self._end, self._shift = start, end, shift
         self._chunk, self._scattered, self._room_unit = chunk, scattered, room_unit
         self._stretch = min(STRETCH, room_reach)
+        self._skips_zeros = fresh and plan.sparse_size > 0
         self.tells_places = False
         self.span = self.given = 0
         self._lock = threading.Lock()
@@ -134,9 +137,8 @@ class Parts:
     def _stored(self) -> Iterator[Part]:
         """Yield how the source is stored, without what needs not be copied, which counts as done."""
         plan = self._plan
-        skip_zero = plan.target_is_zero and self._target.backing is None and plan.sparse_size > 0
         at = self._start
-        bulk = skip_zero and not plan.over_backing and not plan.salvage
+        bulk = self._skips_zeros and not plan.over_backing and not plan.salvage
         if bulk and self._source.read_only and isinstance(self._source, MapsInBulk):
             at = yield from self._columns(self._source.data_columns)
         for found in self._walk(at, self._end, 0 if plan.over_backing else None) if at < self._end else ():
@@ -145,7 +147,7 @@ class Parts:
             if kind is Kind.UNALLOCATED and plan.over_backing:
                 yield from self._inherited(found)
                 continue
-            if not is_data and skip_zero:
+            if not is_data and self._skips_zeros:
                 plan.advance(length)
                 continue
             node, place = None, 0

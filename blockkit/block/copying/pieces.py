@@ -31,6 +31,7 @@ class PiecesCopier(Copier):
             self.end,
             self.shift,
             chunk=self.chunk,
+            fresh=self.fresh,
             scattered=True,
             room_unit=self.unit if self._roomy else 0,
             room_reach=self._roomy.room_reach if self._roomy else 0,

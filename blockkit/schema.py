@@ -20,7 +20,7 @@ from blockkit.errors import FormatError
 from blockkit.frozen import Frozen
 
 if TYPE_CHECKING:
-    from blockkit.block.node import Buffer
+    from blockkit.block.buffers import Buffer
 
 
 class FieldValue(NamedTuple):

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from blockkit.block.buffers import Buffer
     from blockkit.block.facets import HasBitmaps
-    from blockkit.block.node import Buffer, Node
+    from blockkit.block.node import Node
     from blockkit.block.sizes import ImageSize
 
 

@@ -8,8 +8,9 @@ if TYPE_CHECKING:
     from array import array
     from collections.abc import Callable, Iterator, Sequence
 
+    from blockkit.block.buffers import Buffer
     from blockkit.block.facts import ImageFacts
-    from blockkit.block.node import Buffer, Node
+    from blockkit.block.node import Node
     from blockkit.block.report import CheckReport, Repair
     from blockkit.block.sizes import BitmapFacts
     from blockkit.schema import Structure

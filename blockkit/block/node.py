@@ -14,8 +14,9 @@ from __future__ import annotations
 import enum
 from abc import ABC, abstractmethod
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
+from blockkit.block.buffers import Buffer, as_views, split_buffers, total_length
 from blockkit.block.zeros import zero_fill, zeros
 from blockkit.errors import ClosedError, OutOfRangeError, ReadOnlyError, UnsupportedOperationError
 from blockkit.frozen import Frozen
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from types import TracebackType
     from typing import Self
-
-#: What callers may pass as data: any C-contiguous object with the buffer interface.
-Buffer: TypeAlias = bytes | bytearray | memoryview
 
 #: Zeros are written in pieces of this many bytes when a node has nothing faster.
 _ZERO_PIECE = 1 << 20
@@ -139,32 +137,6 @@ _REQUESTS = (
 def _refuse_closed(name: str, *_args: object, **_options: object) -> NoReturn:
     """Stand in for any request to a closed node."""
     raise ClosedError(f"{name}: closed")
-
-
-def split_buffers(buffers: Sequence[memoryview], length: int) -> tuple[list[memoryview], list[memoryview]]:
-    """Cut a vector after ``length`` bytes, without copying."""
-    head: list[memoryview] = []
-    for index, buf in enumerate(buffers):
-        size = len(buf)
-        if size >= length:
-            head.append(buf[:length])
-            rest = list(buffers[index + 1 :])
-            if size > length:
-                rest.insert(0, buf[length:])
-            return head, rest
-        head.append(buf)
-        length -= size
-    return head, []
-
-
-def total_length(buffers: Sequence[Buffer]) -> int:
-    """Return the bytes of all ``buffers`` together (each must be byte-formatted)."""
-    return len(buffers[0]) if len(buffers) == 1 else sum(map(len, buffers))
-
-
-def as_views(buffers: Sequence[Buffer]) -> list[memoryview]:
-    """Return byte views of ``buffers``, dropping empty ones."""
-    return [view for buf in buffers if (view := memoryview(buf).cast("B")).nbytes]
 
 
 class Node(ABC):

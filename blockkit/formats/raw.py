@@ -7,7 +7,8 @@ import threading
 from typing import TYPE_CHECKING, ClassVar, Final, Literal
 
 from blockkit.block.bases import FormatNode
-from blockkit.block.node import Cap, Kind, Limits, Preallocation, total_length
+from blockkit.block.buffers import total_length
+from blockkit.block.node import Cap, Kind, Limits, Preallocation
 from blockkit.block.shifted import ShiftedNode
 from blockkit.block.zeros import zeros
 from blockkit.errors import NodeIOError, NoSpaceError
@@ -17,9 +18,10 @@ from blockkit.units import MiB
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from blockkit.block.buffers import Buffer
     from blockkit.block.driver import Opener
     from blockkit.block.facets import HasBitmaps
-    from blockkit.block.node import Buffer, Node
+    from blockkit.block.node import Node
     from blockkit.block.sizes import ImageSize
 
 #: The bytes that decide what a probe finds.

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from blockkit.block.node import Buffer, Node
+    from blockkit.block.buffers import Buffer
+    from blockkit.block.node import Node
     from blockkit.img.progress import Progress
     from blockkit.img.request import ConvertRequest
 

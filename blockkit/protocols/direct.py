@@ -9,7 +9,7 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from blockkit.block.node import split_buffers
+from blockkit.block.buffers import split_buffers
 from blockkit.block.ranges import RangeLock
 from blockkit.block.zeros import zero_fill
 from blockkit.protocols.vectors import IOV_MAX

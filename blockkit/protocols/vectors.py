@@ -6,7 +6,7 @@ import errno
 import os
 from typing import TYPE_CHECKING, Final
 
-from blockkit.block.node import split_buffers, total_length
+from blockkit.block.buffers import split_buffers, total_length
 from blockkit.block.zeros import zero_fill
 
 if TYPE_CHECKING:

@@ -22,13 +22,15 @@ from typing import TYPE_CHECKING, ClassVar
 import pytest
 
 from blockkit.block.chain import locate
-from blockkit.block.node import Buffer, Cap, Kind, Node
+from blockkit.block.node import Cap, Kind, Node
 from blockkit.block.zeros import is_zero
 from blockkit.errors import BlockkitError, ClosedError, OutOfRangeError, ReadOnlyError, UnsupportedOperationError
 from blockkit.units import KiB, align_up, is_power_of_two
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from blockkit.block.buffers import Buffer
 
 #: Threads that use a node at once.
 _THREADS = 4

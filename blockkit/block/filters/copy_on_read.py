@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, ClassVar
 
 from blockkit.block.bases import FilterNode
-from blockkit.block.node import Kind, split_buffers, total_length
+from blockkit.block.buffers import split_buffers, total_length
+from blockkit.block.node import Kind
 from blockkit.block.ranges import RangeLock
 from blockkit.block.zeros import is_zero
 from blockkit.errors import NodeError

@@ -9,9 +9,9 @@ import threading
 from collections.abc import Callable  # noqa: TC003 -- options are built by their types, at run time
 from typing import TYPE_CHECKING, ClassVar, Final, Literal
 
+from blockkit.block.buffers import split_buffers
 from blockkit.block.filters.clock import SystemClock
 from blockkit.block.filters.intercept import InterceptNode, Operation, Request
-from blockkit.block.node import split_buffers
 from blockkit.errors import NodeError, NodeIOError, OptionError, from_os_error
 from blockkit.frozen import Frozen
 

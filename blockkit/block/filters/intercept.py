@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from blockkit.block.bases import FilterNode
-from blockkit.block.node import total_length
+from blockkit.block.buffers import total_length
 
 if TYPE_CHECKING:
     from collections.abc import Callable

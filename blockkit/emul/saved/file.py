@@ -24,7 +24,7 @@ from blockkit.errors import FormatError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from blockkit.block.node import Buffer
+    from blockkit.block.buffers import Buffer
 
 _LEVEL: Final = 1
 _JSON: Final = (Section.STATE, Section.FILES)

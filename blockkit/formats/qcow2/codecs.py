@@ -13,7 +13,7 @@ from blockkit.errors import CorruptImageError, OptionError
 from blockkit.formats.qcow2.schema import CompressionType
 
 if TYPE_CHECKING:
-    from blockkit.block.node import Buffer
+    from blockkit.block.buffers import Buffer
 
 #: The window every reader of the format has: 4 KiB.
 _WINDOW_BITS = -12

@@ -14,9 +14,10 @@ from blockkit.frozen import Frozen
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from blockkit.block.buffers import Buffer
     from blockkit.block.driver import Opener
     from blockkit.block.facets import HasBitmaps
-    from blockkit.block.node import Buffer, Node
+    from blockkit.block.node import Node
     from blockkit.block.sizes import ImageSize
     from blockkit.formats.qcow2.create import CreateOptions as NewImage
 

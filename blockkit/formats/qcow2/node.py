@@ -15,7 +15,8 @@ from blockkit.formats.qcow2.writing import Qcow2Writer
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from blockkit.block.node import Buffer, Preallocation
+    from blockkit.block.buffers import Buffer
+    from blockkit.block.node import Preallocation
     from blockkit.block.report import CheckReport, Repair
     from blockkit.schema import Structure
 

@@ -25,7 +25,8 @@ from blockkit.units import MiB, align_up
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from blockkit.block.node import Buffer, Node
+    from blockkit.block.buffers import Buffer
+    from blockkit.block.node import Node
     from blockkit.formats.qcow2.geometry import Geometry
 
 _PIECE = MiB

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Iterator, Sequence
 
+    from blockkit.block.buffers import Buffer
     from blockkit.block.facets import Room
-    from blockkit.block.node import Buffer
     from blockkit.block.ranges import RangeLock
     from blockkit.formats.qcow2.mapping import L2Table
 

@@ -70,6 +70,45 @@ def try_fallocate(fd: int, mode: int, offset: int, length: int) -> bool:
     return True
 
 
+class Clearing:
+    """Zeroing without writing, in the ways that the file system of one file has; what it lacks is asked for once."""
+
+    __slots__ = ("_punches", "_zeroes")
+
+    def __init__(self) -> None:
+        self._punches = self._zeroes = True
+
+    def zero(self, fd: int, offset: int, length: int, *, unmap: bool) -> bool:
+        """Make a range read as zeros; False where only writing them does it.
+
+        Args:
+            fd: Of the file, always the same.
+            offset: Bytes.
+            length: Bytes, positive.
+            unmap: Give the space back if that is possible; otherwise it stays reserved.
+
+        Raises:
+            OSError: the range may be zero in part.
+        """
+        if unmap and self.punch(fd, offset, length):
+            return True
+        if self._zeroes:
+            self._zeroes = try_fallocate(fd, ZERO_RANGE | KEEP_SIZE, offset, length)
+        if self._zeroes or unmap:
+            return self._zeroes
+        # A hole with space behind it, where this is how the file system spells it (tmpfs).
+        if not self.punch(fd, offset, length):
+            return False
+        try_fallocate(fd, KEEP_SIZE, offset, length)
+        return True
+
+    def punch(self, fd: int, offset: int, length: int) -> bool:
+        """Give the space of a range back, which then reads as zeros; False where there are no holes."""
+        if self._punches:
+            self._punches = try_fallocate(fd, PUNCH_HOLE | KEEP_SIZE, offset, length)
+        return self._punches
+
+
 #: fallocate(KEEP_SIZE) as a request to the descriptor (FS_IOC_RESVSP64), and its ``struct space_resv``.
 _RESERVE: Final = 0x4030582A
 _SPACE: Final = struct.Struct("hhqqiI4i")

@@ -11,7 +11,8 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Final
 
 from blockkit.block.bases import ProtocolNode
-from blockkit.block.node import Cap, Extent, Kind, Limits, Preallocation, split_buffers, total_length
+from blockkit.block.buffers import split_buffers, total_length
+from blockkit.block.node import Cap, Extent, Kind, Limits, Preallocation
 from blockkit.block.zeros import zeros
 from blockkit.errors import (
     BlockkitError,
@@ -25,7 +26,7 @@ from blockkit.errors import (
 )
 from blockkit.protocols import locks
 from blockkit.protocols.descriptor import CacheMode, cache_mode, file_name, open_descriptor
-from blockkit.protocols.fallocate import KEEP_SIZE, PUNCH_HOLE, UNSUPPORTED, ZERO_RANGE, try_fallocate
+from blockkit.protocols.fallocate import UNSUPPORTED, Clearing
 from blockkit.protocols.vectors import IOV_MAX, MAX_TRANSFER, read_fully, write_fully, write_in_pieces
 
 if TYPE_CHECKING:
@@ -83,7 +84,8 @@ class HostFile(ProtocolNode):
         self._lock = threading.Lock()
         self._dirty = False
         self._has_dsync = True
-        self._has_punch = self._has_zero_range = self._has_holes = True
+        self._has_holes = True
+        self._clearing = Clearing()
         self._flush_error = 0
         self._direct: DirectIO | None = None
         self._growth: Growth | None = None
@@ -401,7 +403,7 @@ class HostFile(ProtocolNode):
         if inside:
             try:
                 with self._sharing(offset, offset + inside):
-                    done = self._punch(offset, inside) if unmap else self._zero_reserved(offset, inside)
+                    done = self._clearing.zero(self._fd, offset, inside, unmap=unmap)
             except OSError as error:
                 raise self._failed(error, f"cannot zero {inside} bytes at {offset:#x}") from error
             finally:
@@ -418,32 +420,12 @@ class HostFile(ProtocolNode):
                 self.preallocate(offset + inside, length - inside, Preallocation.FALLOC)
         self._settle()
 
-    def _punch(self, offset: int, length: int) -> bool:
-        if self._has_punch:
-            self._has_punch = try_fallocate(self._fd, PUNCH_HOLE | KEEP_SIZE, offset, length)
-        return self._has_punch or self._zero_unpunched(offset, length)
-
-    def _zero_unpunched(self, offset: int, length: int) -> bool:
-        if self._has_zero_range:
-            self._has_zero_range = try_fallocate(self._fd, ZERO_RANGE | KEEP_SIZE, offset, length)
-        return self._has_zero_range
-
-    def _zero_reserved(self, offset: int, length: int) -> bool:
-        if self._zero_unpunched(offset, length):
-            return True
-        if self._has_punch:
-            self._has_punch = try_fallocate(self._fd, PUNCH_HOLE | KEEP_SIZE, offset, length)
-            # A hole with space behind it, where this is how the file system spells it (tmpfs).
-            if self._has_punch:
-                try_fallocate(self._fd, KEEP_SIZE, offset, length)
-        return self._has_punch
-
     def _discard(self, offset: int, length: int) -> None:
-        if not (self._unmap and self._has_punch):
+        if not self._unmap:
             return
         try:
             with self._sharing(offset, offset + length):
-                self._has_punch = try_fallocate(self._fd, PUNCH_HOLE | KEEP_SIZE, offset, length)
+                self._clearing.punch(self._fd, offset, length)
         except OSError as error:
             raise self._failed(error, f"cannot discard {length} bytes at {offset:#x}") from error
         self._dirty = True

@@ -99,6 +99,11 @@ class WritesCompressed(Protocol):
         """Bytes of guest data one compressed cluster holds."""
         ...
 
+    @property
+    def compression_memory(self) -> int:
+        """Bytes that one thread takes while it compresses, at most."""
+        ...
+
     def compress(self, data: Buffer) -> bytes | None:
         """Encode one cluster; None when it does not get smaller. Thread-safe, and runs without a lock."""
         ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -14,6 +15,8 @@ from typing import BinaryIO
 
 import pytest
 
+from blockkit.block.copy import CopyPlan
+from blockkit.block.copying.compressed import CompressedCopier
 from blockkit.block.graph import create_image, open_image
 from blockkit.block.policy import ImplicitPolicy
 from blockkit.errors import BlockkitError, CorruptImageError, PolicyError, UsageError
@@ -394,11 +397,39 @@ def test_progress_adds_up_to_the_size_of_the_disk(source, tmp_path):
         assert sum(seen[1:]) == seen[0] == SIZE
 
 
-def test_copy_offload_gives_the_same_bytes(source, tmp_path):
+@pytest.mark.parametrize("format_", ["raw", "qcow2"])
+def test_copy_offload_lets_the_file_system_copy(source, tmp_path, format_, monkeypatch):
     path, data = source
+    if format_ == "qcow2":
+        convert(ConvertRequest(inputs=(str(path),), output=str(tmp_path / "source.qcow2"), output_format="qcow2"))
+        path = tmp_path / "source.qcow2"
+    copied = []
+
+    def copy_file_range(*where):
+        copied.append(system(*where))
+        return copied[-1]
+
+    system = os.copy_file_range
+    monkeypatch.setattr(os, "copy_file_range", copy_file_range)
     target = tmp_path / "target.raw"
     convert(ConvertRequest(inputs=(str(path),), output=str(target), copy_offload=True))
     assert target.read_bytes() == data
+    assert sum(copied) > SIZE // 8
+
+
+@pytest.mark.parametrize("problem", ["EXDEV", "EOPNOTSUPP"])
+def test_where_the_file_system_cannot_copy_it_is_asked_once(source, tmp_path, problem, monkeypatch):
+    path, data = source
+    asked = []
+
+    def copy_file_range(*where):
+        asked.append(where)
+        raise OSError(getattr(errno, problem), problem)
+
+    monkeypatch.setattr(os, "copy_file_range", copy_file_range)
+    convert(ConvertRequest(inputs=(str(path),), output=str(tmp_path / "target.raw"), copy_offload=True, workers=1))
+    assert (tmp_path / "target.raw").read_bytes() == data
+    assert len(asked) == 1
 
 
 def test_a_source_that_somebody_writes_to_needs_force_share(source, tmp_path):
@@ -565,3 +596,19 @@ def test_salvage_survives_bad_tables_and_loses_only_what_they_map(tmp_path, rng,
     assert contents(tmp_path / "target", "qcow2") == expected
     assert sorted((offset, length) for offset, length, _ in result.unreadable) == lost
     assert result.unreadable_size == sum(length for _, length in lost)
+
+
+@pytest.mark.parametrize(
+    "options", [{"compression_type": "zstd", "compression_level": "19"}, {"compression_level": "9"}]
+)
+def test_threads_that_compress_are_as_many_as_memory_allows(tmp_path, options):
+    kind = options.get("compression_type", "zlib")
+    create_image(tmp_path / "a", "qcow2", 8 << 20, options={"compression_type": kind, "cluster_size": "2M"})
+    tree = {"driver": "qcow2", "filename": str(tmp_path / "a"), "compression_level": options["compression_level"]}
+    with open_image(tree, read_only=False) as target:
+        plan = CopyPlan(compressed=True, workers=64)
+        copier = CompressedCopier(target, target, plan, 0, target.size, 0)
+        workers = copier.find_workers()
+        assert 2 <= workers < 64
+        assert workers * (target.compression_memory + copier.buffer_size) <= 128 << 20
+        assert target.compression_memory > (32 << 20 if "compression_type" in options else 4 << 20)

@@ -168,6 +168,7 @@ def make_rows(img: Argv, python: str, size_level: str) -> list[Row]:
     zstd = "-c -o compression_type=zstd"
     convert("zstd", f"raw → qcow2 `{zstd}`", 1.3, "real.raw", zstd, "out.qcow2", size_limit=0.05)
     convert("scattered-convert", "100 GiB scattered → qcow2", 1.2, "scattered.qcow2", "", "out.qcow2")
+    convert("scattered-raw", "100 GiB scattered → raw", 1.2, "scattered.qcow2", "", "out.raw")
     scattered, mixed = ("scattered.qcow2",), ("mixed.raw",)
     json_map = ("map", "-f", "qcow2", "--output", "json", *scattered)
     both("scattered-map", "`map --output json` of it", 1.5, scattered, *json_map, agree=True)

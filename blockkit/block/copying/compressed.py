@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from blockkit.block.copying.copier import Copier
 from blockkit.block.facets import WritesCompressed
 from blockkit.block.zeros import is_zero, zero_fill
 from blockkit.errors import UnsupportedOperationError
-from blockkit.units import align_up
+from blockkit.units import MiB, align_up
 
 if TYPE_CHECKING:
     from blockkit.block.copying.parts import Part
+
+#: What compressing may take in all, bytes.
+_MEMORY: Final = 128 * MiB
 
 
 class CompressedCopier(Copier):
@@ -22,6 +25,11 @@ class CompressedCopier(Copier):
         if not isinstance(self.target, WritesCompressed):
             raise UnsupportedOperationError(f"{self.target}: {self.target.driver} cannot store compressed data")
         return self.target.compressed_cluster_size
+
+    def find_workers(self) -> int:
+        """Return as many threads as the plan has, unless they took too much memory."""
+        assert isinstance(self.target, WritesCompressed), "judged when the copy began"
+        return min(self.plan.workers, _MEMORY // (self.target.compression_memory + self.buffer_size))
 
     def deal(self, buffer: memoryview, batch: list[Part]) -> None:
         """Store what is in one chunk."""

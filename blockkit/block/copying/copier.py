@@ -91,6 +91,10 @@ class Copier(ABC):
             self.source, self.target, self.plan, self.start, self.end, self.shift, chunk=self.chunk, fresh=self.fresh
         )
 
+    def find_workers(self) -> int:
+        """Return how many threads are to work."""
+        return self.plan.workers
+
     def may_carry(self) -> bool:
         """Whether the target is one that native code can write to."""
         return False
@@ -110,7 +114,7 @@ class Copier(ABC):
         """Copy everything; raise the first error."""
         if isinstance(self.target, ExpectsGrowth):
             self.target.expect_growth()
-        workers = max(1, self.plan.workers)
+        workers = max(1, self.find_workers())
         threads = [threading.Thread(target=self._work, daemon=True) for _ in range(workers - 1)]
         try:
             for thread in threads:

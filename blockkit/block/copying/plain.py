@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 from blockkit.block.chain import locate
 from blockkit.block.copying.copier import Copier
 from blockkit.block.copying.parts import DATA
-from blockkit.block.facets import HasHostFile, Shifts, TakesByDescriptor
+from blockkit.block.facets import LendsDescriptor, Shifts, TakesByDescriptor
 from blockkit.block.node import Kind
-from blockkit.errors import NodeIOError
+from blockkit.errors import from_os_error
 
 if TYPE_CHECKING:
+    from blockkit.block.copy import CopyPlan
     from blockkit.block.copying.parts import Part
     from blockkit.block.node import Node
 
@@ -21,11 +22,16 @@ if TYPE_CHECKING:
 class PlainCopier(Copier):
     """Writes each run of data where it belongs."""
 
+    def __init__(self, source: Node, target: Node, plan: CopyPlan, start: int, length: int, shift: int) -> None:
+        self._below, self._moved = _straight(target, shift)
+        inside = start + length + shift <= target.size and not target.read_only
+        self._by_descriptor = inside and isinstance(self._below, TakesByDescriptor)
+        self._copies_range = plan.copy_range and self._by_descriptor
+        super().__init__(source, target, plan, start, length, shift)
+
     def may_carry(self) -> bool:
         """Whether the target comes down to a host file that nothing on the way looks at."""
-        self._below, self._moved = _straight(self.target, self.shift)
-        inside = self.end + self.shift <= self.target.size and not self.target.read_only
-        return inside and isinstance(self._below, TakesByDescriptor) and not self.plan.copy_range
+        return self._by_descriptor and not self._copies_range
 
     def deal(self, buffer: memoryview, batch: list[Part]) -> None:
         """Copy parts one by one."""
@@ -33,7 +39,7 @@ class PlainCopier(Copier):
             start, end, is_data = part[:3]
             if not is_data:
                 self.write_zeros(start, end)
-            elif not (self.plan.copy_range and self._copy_range(start, end)):
+            elif not (self._copies_range and self._copy_range(start, end)):
                 self._copy_part(buffer, part)
 
     def _copy_part(self, buffer: memoryview, part: Part) -> None:
@@ -58,24 +64,31 @@ class PlainCopier(Copier):
             push(goal + run, [view[run:stop]])
 
     def _copy_range(self, start: int, end: int) -> bool:
-        """Let the file system copy; False if it cannot."""
-        target = self.target
-        if not isinstance(target, HasHostFile):
-            return False
+        """Let the file system copy; False if it cannot, which is then not asked again, or if the data is encoded."""
+        target = self._below
+        assert isinstance(target, TakesByDescriptor), "judged when the copy began"
+        into = target.writing_cell()
         for found in locate(self.source, start, end - start):
-            if found.kind is not Kind.DATA or not isinstance(found.node, HasHostFile):
+            if found.kind is not Kind.DATA or not isinstance(found.node, LendsDescriptor):
                 return False
-            at, left, goal = found.target, found.length, found.offset + self.shift
-            while left:
-                try:
-                    done = os.copy_file_range(found.node.fileno(), target.fileno(), left, at, goal)
-                except OSError as error:
-                    if error.errno in _NO_COPY_RANGE:
+            cell = found.node.descriptor_cell()
+            if cell is None or into is None:
+                self._copies_range = False
+                return False
+            at, left, goal = found.target, found.length, found.offset + self._moved
+            try:
+                while left:
+                    done = os.copy_file_range(cell[0], into[0], left, at, goal)
+                    if not done:
                         return False
-                    raise NodeIOError(f"{target}: {os.strerror(error.errno or 5).lower()}") from error
-                if not done:
+                    at, goal, left = at + done, goal + done, left - done
+            except OSError as error:
+                if error.errno in _NO_COPY_RANGE:
+                    self._copies_range = False
                     return False
-                at, goal, left = at + done, goal + done, left - done
+                raise from_os_error(error, f"{target}: cannot copy {left} bytes to {goal:#x}") from error
+            finally:
+                target.wrote(goal)
         return True
 
 

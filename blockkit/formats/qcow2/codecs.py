@@ -21,6 +21,8 @@ _WINDOW_BITS = -12
 #: for two and a half times the time.
 _ISAL_LEVEL = 2
 _ZSTD_LEVEL = 3
+#: What a deflate takes: zlib documents 256 KiB, the others less than twice that.
+_DEFLATE_MEMORY = 512 << 10
 #: No cluster is larger than 2 MiB, so no frame needs a larger window than this.
 _ZSTD_MAX_WINDOW = 8 << 20
 
@@ -30,6 +32,10 @@ class Codec(Protocol):
 
     def encode(self, data: Buffer) -> bytes:
         """Compress ``data``."""
+        ...
+
+    def memory(self, length: int) -> int:
+        """Return the bytes that the library takes to compress ``length`` bytes, for each thread that does."""
         ...
 
     def decode(self, data: bytes, length: int) -> bytes:
@@ -78,6 +84,9 @@ class _Deflate:
         encoded: bytes = compressor.compress(data) + compressor.flush()
         return encoded
 
+    def memory(self, length: int) -> int:
+        return _DEFLATE_MEMORY
+
     def decode(self, data: bytes, length: int) -> bytes:
         try:
             # -15 reads every smaller window too; max_length stops a bomb after one cluster.
@@ -116,6 +125,12 @@ class _Zstd:
             compressor = self._local.compressor = zstandard.ZstdCompressor(level=self._level, write_checksum=False)
         encoded: bytes = compressor.compress(data)
         return encoded
+
+    def memory(self, length: int) -> int:
+        import zstandard
+
+        parameters = zstandard.ZstdCompressionParameters.from_level(self._level, source_size=length)
+        return parameters.estimated_compression_context_size()
 
     def decode(self, data: bytes, length: int) -> bytes:
         import zstandard

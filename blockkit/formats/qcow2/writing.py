@@ -270,6 +270,11 @@ class Qcow2Writer(Qcow2Reader):
         """Bytes of guest data one compressed cluster holds."""
         return self._cluster_size
 
+    @property
+    def compression_memory(self) -> int:
+        """Bytes that one thread takes while it compresses: the library's own, and what it makes of a cluster."""
+        return self._get_codec().memory(self._cluster_size) + 2 * self._cluster_size
+
     def compress(self, data: Buffer) -> bytes | None:
         """Encode one cluster; None when that does not make it smaller."""
         encoded = self._get_codec().encode(data)

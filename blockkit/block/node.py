@@ -7,6 +7,7 @@ where bytes lie and where new bytes may go. The loops that move guest data are h
 Threads: every public method may be called from any number of threads at once, except ``close``, which must be the
 last call. Requests that overlap in time and in range are each applied whole or in part, in no stated order; requests
 that do not overlap in range never affect each other. ``flush`` covers every request that returned before it began.
+After a request that something from outside ended anywhere, as Ctrl-C does in Python, a node can only be closed.
 """
 
 from __future__ import annotations

@@ -78,6 +78,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if settings.debug:
             raise
+        if (ended := _ended_by(error)) is not None:
+            return ended
         if isinstance(error, OSError) and (_drop_output() or _is_from_printing(error)):
             error.filename = error.filename or "standard output"
         return _unexpected(error)
@@ -122,6 +124,17 @@ def _is_from_printing(error: OSError) -> bool:
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     return trace is not None and trace.tb_frame.f_code is echo.__code__
+
+
+def _ended_by(error: Exception) -> int | None:
+    """Return the exit code if a signal is behind ``error``: one that comes while a class is made ends as another."""
+    cause = error.__cause__
+    while cause is not None and not isinstance(cause, KeyboardInterrupt | Terminated):
+        cause = cause.__cause__
+    if cause is None:
+        return None
+    _complain(_with_notes("terminated" if isinstance(cause, Terminated) else "interrupted", error))
+    return cause.exit_code if isinstance(cause, Terminated) else INTERRUPTED
 
 
 def _with_notes(text: str, error: BaseException) -> str:

@@ -162,6 +162,22 @@ def test_compressed_clusters_that_the_backing_file_supplies_are_not_stored_again
     assert stored == [2, 9]
 
 
+@pytest.mark.parametrize("workers", [1, 3])
+def test_who_may_be_interrupted_holds_nothing_that_others_wait_for(tmp_path: Path, workers: int) -> None:
+    (tmp_path / "a").write_bytes(os.urandom(8 << 20))
+    create_image(tmp_path / "b", "raw", 8 << 20)
+    seen = set()
+    plan = CopyPlan(workers=workers, advance=lambda _: seen.add(threading.current_thread()))
+    with (
+        open_image(tmp_path / "a", format="raw") as source,
+        open_image(tmp_path / "b", format="raw", read_only=False) as target,
+    ):
+        copy(source, target, plan)
+    assert (threading.current_thread() in seen) is (workers == 1)
+    assert len(seen) <= workers
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
 def test_nobody_copies_any_more_after_an_interrupt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a").write_bytes(os.urandom(8 << 20))
     create_image(tmp_path / "b", "qcow2", 8 << 20)

@@ -114,22 +114,26 @@ class Copier(ABC):
         """Copy everything; raise the first error."""
         if isinstance(self.target, ExpectsGrowth):
             self.target.expect_growth()
-        workers = max(1, self.find_workers())
-        threads = [threading.Thread(target=self._work, daemon=True) for _ in range(workers - 1)]
-        try:
-            for thread in threads:
-                thread.start()
+        workers = self.find_workers()
+        if workers > 1:
+            # This thread only waits, as it may be interrupted anywhere: halfway through an import, say, that others
+            # would wait for in vain.
+            threads = [threading.Thread(target=self._work, daemon=True) for _ in range(workers)]
+            try:
+                for thread in threads:
+                    thread.start()
+            except BaseException as error:
+                self._error = self._error or error
+            self._wait_for(threads)
+        else:
             self._work()
-        except BaseException as error:
-            self._error = self._error or error
-        self._wait_for(threads)
         if self._error is not None:
             raise self._error
 
     def _wait_for(self, threads: list[threading.Thread]) -> None:
         """Return when all threads have ended, whatever comes up meanwhile: what they use is closed afterwards."""
         for thread in threads:
-            while thread.is_alive():
+            while thread.ident is not None and thread.is_alive():
                 try:
                     thread.join()
                 except BaseException as error:

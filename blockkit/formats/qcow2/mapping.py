@@ -210,8 +210,8 @@ class Mapping:
         self._forget(l1_index)
         self._keep(l1_index, table)
         self.dirty_tables.add(l1_index)
-        self.l1[l1_index] = offset | COPIED
         self._dirty_l1.add(l1_index)
+        self.l1[l1_index] = offset | COPIED
         if old is not None:
             refcounts.release(old.offset >> self.geometry.cluster_bits)
             metadata.remove(old.offset >> self.geometry.cluster_bits)

@@ -15,12 +15,12 @@ def main() -> int:
     """Run the command line of this process and return its exit code."""
     import gc
 
-    gc.set_threshold(_COLLECT_EVERY, 20, 100)
-    _open_missing()
-    from blockkit.cli.startup import delay_imports
-
-    delay_imports()
     try:
+        gc.set_threshold(_COLLECT_EVERY, 20, 100)
+        _open_missing()
+        from blockkit.cli.startup import delay_imports
+
+        delay_imports()
         from blockkit.cli.running import run
 
         code = run()
@@ -32,7 +32,10 @@ def main() -> int:
 
 
 def _open_missing() -> None:
-    """Open /dev/null where a standard stream is closed, lest an image become standard output."""
+    """Open /dev/null where a standard stream is closed, lest an image become standard output.
+
+    It is opened the wrong way round, so that whoever has something to read or to print there hears of it.
+    """
     import os
     import sys
 
@@ -42,7 +45,7 @@ def _open_missing() -> None:
             continue
         except OSError:
             pass
-        found = os.open(os.devnull, os.O_RDWR)
+        found = os.open(os.devnull, os.O_RDONLY if number == 1 else os.O_WRONLY)
         if found != number:
             os.dup2(found, number)
             os.close(found)

@@ -64,6 +64,9 @@ class DeclaredCommand(click.Command):
             return super().parse_args(ctx, self.declared.prepare(args))
         except WrongWordsError as error:
             raise self.declared.blame(error, ctx.command_path)  # noqa: B904 - it is the same error
+        except click.UsageError as error:
+            error.ctx = error.ctx or ctx  # the parser does not know whose words it reads
+            raise
 
     def invoke(self, ctx: click.Context) -> int:
         return self.declared.run(ctx.params, ctx.command_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 import time
@@ -10,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from blockkit.cli.declare import Choice, option
 from blockkit.cli.terminal import is_terminal
-from blockkit.img.progress import Silent
 from blockkit.units import format_size
 
 if TYPE_CHECKING:
@@ -32,7 +32,8 @@ _SETTLED: Final = 0.2
 class Progress:
     """Counts what is done and shows it now and then; ``advance`` costs a lock and a look at the clock.
 
-    A subclass shows in its own way. Text goes to ``stream`` while other threads advance, but never twice at once.
+    A subclass shows in its own way; SIGUSR1 asks for it out of turn. Text goes to ``stream`` while other threads
+    advance, but never twice at once.
 
     Args:
         total: Bytes there are to do; 0 where nobody knows.
@@ -46,14 +47,18 @@ class Progress:
         self.done = 0
         self._lock = threading.Lock()
         self._start = self._shown = time.monotonic()
+        self._asked = False
+        if threading.current_thread() is threading.main_thread():
+            # It may interrupt whoever holds the lock: it only leaves word.
+            signal.signal(signal.SIGUSR1, lambda *_: setattr(self, "_asked", True))
 
     def advance(self, count: int) -> None:
         """Note that ``count`` more bytes are done; from any thread."""
         with self._lock:
             self.done += count
             now = time.monotonic()
-            if now - self._shown >= self.every:
-                self._shown = now
+            if self._asked or now - self._shown >= self.every:
+                self._asked, self._shown = False, now
                 self._emit(self.show())
 
     def __enter__(self) -> Self:
@@ -169,6 +174,21 @@ class Lines(Progress):
         return json.dumps(told) + "\n"
 
 
+class OnDemand(Progress):
+    """Nothing, until somebody asks how far it is: then a line as qemu-img prints it."""
+
+    every = float("inf")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def show(self) -> str:
+        return f"    ({self.fraction * 100:3.2f}/100%)\n"
+
+    def end(self, finished: bool) -> str:
+        return ""
+
+
 def _width(stream: TextIO) -> int:
     try:
         return os.get_terminal_size(stream.fileno()).columns
@@ -210,4 +230,4 @@ def watch(show: bool, mode: str | None, *, quiet: bool = False, stdout_free: boo
         return lambda total: Lines(total, sys.stderr)
     if mode == "text":
         return lambda total: Percent(total, sys.stdout if stdout_free else sys.stderr)
-    return Silent
+    return lambda total: OnDemand(total, sys.stderr)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import signal
 import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -11,8 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from blockkit.cli import progress
-from blockkit.cli.progress import Bar, Lines, Percent, watch
-from blockkit.img.progress import Silent
+from blockkit.cli.progress import Bar, Lines, OnDemand, Percent, Progress, watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -101,9 +102,8 @@ def test_a_watcher_that_went_away_does_not_stop_the_work() -> None:
 
 
 def test_nobody_watches_unless_asked() -> None:
-    assert watch(False, None) is Silent
-    assert watch(True, None, quiet=True) is Silent
-    assert watch(True, "off") is Silent
+    for silent in (watch(False, None), watch(True, None, quiet=True), watch(True, "off")):
+        assert type(silent(1)) is OnDemand
     assert type(watch(True, None)(1)) is Percent
     assert type(watch(False, "json")(1)) is Lines
     assert type(watch(False, "bar")(1)) is Bar
@@ -120,3 +120,20 @@ def test_commands_tell_all_of_their_work(command: str, tmp_path: Path, img: Call
     last = json.loads(result.err.splitlines()[-1])
     assert (last["done"], last["total"], last["state"]) == (4 << 20, 4 << 20, "finished")
     assert "(100.00/100%)" in img(command, "-p", *words).out
+
+
+@pytest.mark.parametrize("kind", [OnDemand, Bar, Percent, Lines])
+def test_a_signal_asks_how_far_it_is(kind: type[Progress]) -> None:
+    stream = io.StringIO()
+    with kind(200, stream) as progress:
+        progress.every = float("inf")
+        progress.advance(50)
+        told = stream.getvalue()
+        os.kill(os.getpid(), signal.SIGUSR1)
+        progress.advance(50)
+        assert "50" in stream.getvalue().removeprefix(told)
+        told = stream.getvalue()
+        progress.advance(20)
+        assert stream.getvalue() == told
+    if kind is OnDemand:
+        assert stream.getvalue() == "    (50.00/100%)\n"

@@ -137,6 +137,33 @@ def test_what_is_no_fault_of_an_image_has_its_own_line(
     assert (result.code, result.err) == (code, f"blockkit: {text}\n")
 
 
+def test_a_signal_while_a_class_is_made_ends_as_any_other(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, img: Callable
+) -> None:
+    class Field:
+        def __set_name__(self, owner: type, name: str) -> None:
+            raise KeyboardInterrupt
+
+    def fail(*_words: object, **_more: object) -> None:
+        type("Made", (), {"field": Field()})
+
+    monkeypatch.setattr("blockkit.block.graph.open_image", fail)
+    result = img("info", tmp_path / "a")
+    assert (result.code, result.err) == (130, "blockkit: interrupted\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "code"), [("check -r", 1), ("check --output", 1), ("compare -F", 2), ("create -f", 2)]
+)
+def test_a_value_that_is_missing_is_told_as_other_mistakes_are(words: str, code: int, img: Callable) -> None:
+    result = img(*words.split())
+    name, option = words.split()
+    assert result.code == code
+    assert result.err == (
+        f"blockkit: img {name}: option {option!r} requires an argument; see 'blockkit img {name} --help'\n"
+    )
+
+
 def test_an_interrupted_conversion_exits_with_130_and_leaves_nothing(tmp_path: Path, process: Callable) -> None:
     source, target = tmp_path / "a.raw", tmp_path / "b.qcow2"
     source.write_bytes(os.urandom(8 << 20))
@@ -252,23 +279,23 @@ def test_a_full_standard_output_is_told_by_name(unbuffered: str, tmp_path: Path,
 
 
 @pytest.mark.parametrize(
-    ("words", "closed", "code"),
+    ("words", "closed", "code", "complaint"),
     [
-        ("info -f raw a", (0, 1, 2), 0),
-        ("info -f raw a", (1,), 0),
-        ("info missing", (2,), 1),
-        ("convert -f raw a -", (1,), 0),
-        ("convert -f raw - b", (0,), 0),
-        ("convert -f raw -O qcow2 a b", (0, 1, 2), 0),
+        ("info -f raw a", (0, 1, 2), 1, ""),
+        ("info -f raw a", (1,), 1, "standard output: bad file descriptor"),
+        ("info missing", (2,), 1, ""),
+        ("convert -f raw a -", (1,), 1, "standard output: bad file descriptor"),
+        ("convert -f raw - b", (0,), 1, "standard input: bad file descriptor"),
+        ("convert -f raw -O qcow2 a b", (0, 1, 2), 0, ""),
     ],
 )
-def test_closed_standard_streams_are_as_good_as_the_null_device(
-    words: str, closed: tuple[int, ...], code: int, tmp_path: Path, process: Callable
+def test_only_those_who_use_a_standard_stream_mind_that_it_is_closed(
+    words: str, closed: tuple[int, ...], code: int, complaint: str, tmp_path: Path, process: Callable
 ) -> None:
     (tmp_path / "a").write_bytes(b"x" * 512)
     child = process("img", *words.split(), cwd=tmp_path, preexec_fn=lambda: [os.close(number) for number in closed])
     _, err = child.communicate(timeout=60)
-    assert (child.returncode, err) == (code, b"")
+    assert (child.returncode, err.decode()) == (code, f"blockkit: {complaint}\n" if complaint else "")
     assert (tmp_path / "a").read_bytes() == b"x" * 512
 
 

@@ -10,7 +10,7 @@ from blockkit.errors import NameSyntaxError
 from blockkit.options import Tree, parse_json
 from blockkit.protocols import PROTOCOLS
 
-_SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
+_SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+._-]*):")
 
 #: Protocols whose name alone, without a double slash, makes a name a URI. The others need ``://``.
 _URI_PROTOCOLS: Final = frozenset({"nbd"})

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any, Literal, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -165,7 +165,7 @@ def option_names(cls: type[Any]) -> list[str]:
     return list(_hints(cls))
 
 
-def build(cls: type[T], tree: Mapping[str, Any], where: str) -> T:
+def build(cls: type[T], tree: Mapping[str, Any], where: str, *, beside: Iterable[str] = ()) -> T:
     """Make the dataclass ``cls`` from ``tree``, converting each value by the type of its field.
 
     Integers take sizes (``64K``), booleans ``on``/``off``/``true``/``false``/``yes``/``no``, enumerations and literals
@@ -175,6 +175,7 @@ def build(cls: type[T], tree: Mapping[str, Any], where: str) -> T:
         cls: A dataclass; what ``tree`` lacks keeps its default.
         tree: From any of the functions above.
         where: What the options are for; starts every error.
+        beside: Keys that somebody else takes out of the tree before, and that may be misspelt too.
 
     Raises:
         OptionError: a key is unknown or missing, or a value does not fit.
@@ -185,7 +186,7 @@ def build(cls: type[T], tree: Mapping[str, Any], where: str) -> T:
         if key not in hints:
             from blockkit.block.registry import suggestion
 
-            raise OptionError(f"{where}: there is no option {_short(key)!r}{suggestion(key, hints)}")
+            raise OptionError(f"{where}: there is no option {_short(key)!r}{suggestion(key, [*hints, *beside])}")
         values[key] = _convert(hints[key], value, f"{where}: {key}")
     try:
         return cls(**values)

@@ -32,6 +32,11 @@ _CHAIN_PER_STACK: Final = 32
 #: Keys of a format's tree that name other nodes, beside ``file``.
 _ROLES: Final = ("backing", "data_file")
 
+#: Keys that no driver sees, as they say what to open, and how.
+_OF_FORMATS: Final = ("driver", "file", "filename", "read_only", *_ROLES)
+_OF_FILTERS: Final = ("driver", "file", "read_only")
+_OF_PROTOCOLS: Final = ("driver", "force_share", "read_only")
+
 
 class OpenSettings(Frozen):
     """What holds for every node of one graph.
@@ -201,6 +206,9 @@ class GraphOpener:
         if below is None and kind == "format" and "filename" in tree:
             below = {"driver": "file", "filename": tree.pop("filename")}
         if below is None:
+            for key in tree:
+                if near := _near_miss(key, ("file", "filename") if kind == "format" else ("file",)):
+                    raise OptionError(f"{name}: there is no option {key!r}; did you mean {near!r}")
             raise OptionError(f"{name}: option 'file' is needed: what the {kind} stands on")
         # A format stands on storage. A filter stands on whatever could stand in its place.
         open_below = self.open_image if is_image and kind == "filter" else self.open_storage
@@ -211,12 +219,14 @@ class GraphOpener:
 
     def _open_protocol(self, driver: ProtocolDriver, tree: Tree, *, read_only: bool) -> Node:
         share = _pop_flag(tree, "force_share", self.settings.share)
-        options = build(driver.Options, with_cache(driver, tree, self.settings.cache), driver.name)
+        options = build(
+            driver.Options, with_cache(driver, tree, self.settings.cache), driver.name, beside=_OF_PROTOCOLS
+        )
         return driver.open(options, read_only=read_only, share=share)
 
     def _open_filter(self, driver: FilterDriver, file: Node, tree: Tree) -> Node:
         try:
-            return driver.open(file, build(driver.Options, tree, driver.name))
+            return driver.open(file, build(driver.Options, tree, driver.name, beside=_OF_FILTERS))
         except BaseException:
             abandon(file)
             raise
@@ -241,7 +251,7 @@ class GraphOpener:
         opener = GraphOpener(self.settings, chain=self._chain | identities(file), depth=self._depth, given=given)
         try:
             driver: FormatDriver = format_driver(name)
-            options = build(driver.Options, tree, driver.name)
+            options = build(driver.Options, tree, driver.name, beside=_OF_FORMATS)
             node = driver.open(file, options, opener)
             opener._check_given(driver.name, file)
             if guessed and name == "raw" and not node.read_only and isinstance(node, GuardsHead):
@@ -296,7 +306,17 @@ def _pop_storage(tree: Tree, where: str) -> object:
         return tree.pop("file")
     if "filename" in tree:
         return parse_name(tree.pop("filename"))
+    for key in tree:
+        if near := _near_miss(key, _OF_FORMATS):
+            raise OptionError(f"{where}: there is no option {key!r}; did you mean {near!r}")
     raise OptionError(f"{where}: option 'file' or 'driver' is needed")
+
+
+def _near_miss(key: str, known: tuple[str, ...]) -> str | None:
+    """Return which of ``known`` a misspelt key means, if any."""
+    from difflib import get_close_matches
+
+    return next(iter(get_close_matches(key, known, n=1)), None)
 
 
 def _pop_flag(tree: Tree, key: str, default: bool) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from blockkit.block.graph import open_image
 from blockkit.block.node import Cap, Kind, Preallocation
 from blockkit.errors import (
     LockedError,
@@ -67,7 +68,12 @@ def test_a_device_is_recognised_and_measured(case: SimpleNamespace) -> None:
         assert node.limits.request_alignment == (case.sector if case.cache == "none" else 1)
         assert Cap.GROW not in node.caps
         assert Cap.RESIZE not in node.caps
-        assert node.allocated_size == 4 * MIB
+        assert node.allocated_size == 0
+
+
+def test_a_name_may_say_that_it_is_a_device(case: SimpleNamespace) -> None:
+    with open_image(f"host_device:{case.path}", format="raw") as node:
+        assert node.size == 4 * MIB
 
 
 def test_unaligned_writes_keep_their_neighbours(case: SimpleNamespace) -> None:

@@ -9,7 +9,7 @@ from blockkit.block.bases import FilterNode
 from blockkit.block.shifted import ShiftedNode
 from blockkit.errors import OptionError
 from blockkit.frozen import Frozen
-from blockkit.units import is_power_of_two
+from blockkit.units import MAX_OFFSET, is_power_of_two
 
 if TYPE_CHECKING:
     from blockkit.block.node import Limits, Node
@@ -43,13 +43,18 @@ class WindowOptions(Frozen):
             value = getattr(self, name)
             if value is not None and not is_power_of_two(value):
                 raise OptionError(f"window: {name} {value} is not a power of two")
+        for name in _SIZES:
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= MAX_OFFSET:
+                raise OptionError(f"window: {name} {value} is not from 0 to {MAX_OFFSET}")
 
     def limits(self, below: Limits) -> Limits:
         """Return ``below`` with what these options change."""
-        wanted = {name: getattr(self, name) for name in (*_ALIGNMENTS, "max_transfer", "optimal_transfer")}
+        wanted = {name: getattr(self, name) for name in (*_ALIGNMENTS, *_SIZES)}
         return replace(below, **{name: value for name, value in wanted.items() if value is not None})
 
 
+_SIZES = ("max_transfer", "optimal_transfer")
 _ALIGNMENTS = ("request_alignment", "memory_alignment", "zero_granularity", "discard_granularity")
 
 

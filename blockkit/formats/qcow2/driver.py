@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
-from blockkit.errors import CorruptImageError
+from blockkit.errors import CorruptImageError, OptionError
 from blockkit.formats.qcow2.header import read_header
 from blockkit.formats.qcow2.node import Qcow2Node
 from blockkit.formats.qcow2.schema import MAGIC, Incompatible
 from blockkit.frozen import Frozen
+from blockkit.units import MAX_OFFSET
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from blockkit.block.node import Node
     from blockkit.block.sizes import ImageSize
     from blockkit.formats.qcow2.create import CreateOptions as NewImage
+
+
+#: The highest level of any compression type; each has its own bounds, which the image decides on.
+MAX_LEVEL: Final = 22
 
 
 class Qcow2Options(Frozen):
@@ -37,6 +42,12 @@ class Qcow2Options(Frozen):
     compression_level: int | None = None
     repair_dirty: bool = True
     repairing: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.cache_size <= MAX_OFFSET:
+            raise OptionError(f"qcow2: cache_size {self.cache_size} is not from 0 to {MAX_OFFSET}")
+        if self.compression_level is not None and not 1 <= self.compression_level <= MAX_LEVEL:
+            raise OptionError(f"qcow2: compression_level {self.compression_level} is not from 1 to {MAX_LEVEL}")
 
 
 class Qcow2Driver:

@@ -19,7 +19,7 @@ SECTOR: Final = 512
 MAX_OFFSET: Final = (1 << 63) - 1
 
 _SUFFIX: Final = {"": 0, "b": 0, "k": 10, "m": 20, "g": 30, "t": 40, "p": 50, "e": 60}
-_SIZE: Final = re.compile(r"(\d+)(?:\.(\d+))?([bkmgtpe]?)(?:ib|b)?", re.IGNORECASE)
+_SIZE: Final = re.compile(r"(\d+)(?:\.(\d+))?([bkmgtpe]?)(?:ib|b)?", re.ASCII | re.IGNORECASE)
 _HEX: Final = re.compile(r"0x[0-9a-f]+", re.IGNORECASE)
 
 

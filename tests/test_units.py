@@ -16,6 +16,12 @@ def test_a_fraction_of_a_unit_is_rounded_down_to_bytes_as_qemu_does(text: str, s
     assert parse_size(text) == size
 
 
+@pytest.mark.parametrize("text", ["\u0661M", "1\u212a", "\u0661", "0x\u0661"])
+def test_only_ascii_is_a_size(text: str) -> None:
+    with pytest.raises(OptionError, match="is not a size"):
+        parse_size(text)
+
+
 @pytest.mark.parametrize("text", ["1.5", "0.5", "1.5b", "1.5B"])
 def test_a_fraction_of_a_byte_is_no_size(text: str) -> None:
     with pytest.raises(OptionError, match="not a whole number of bytes"):

@@ -71,6 +71,8 @@ class Target:
         except FileNotFoundError:
             pass
         except OSError:
+            if not os.path.lexists(self.path):
+                return  # it never came into being, under no such name
             error.add_note(f"{self.path} is unfinished and could not be removed")
 
 

@@ -95,6 +95,7 @@ class ConvertRequest(Frozen):
             (self.target_is_zero and self.create, "--target-is-zero needs -n"),
             (self.target_is_zero and self.backing_file is not None, "--target-is-zero and -B exclude each other"),
             (self.target_image_opts and self.create, "--target-image-opts needs -n"),
+            (self.backing_file is not None and len(self.inputs) > 1, "-B takes one source, which stands on that file"),
             (not self.create and self.output == STANDARD_STREAM, "standard output cannot be an existing target (-n)"),
             (self.salvage and self.output == STANDARD_STREAM, "--salvage cannot go to standard output"),
         ):

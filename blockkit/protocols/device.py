@@ -66,11 +66,6 @@ class HostDevice(HostFile):
         """A device keeps what was on it, but for its first bytes."""
         return False
 
-    @property
-    def allocated_size(self) -> int:
-        """A device takes what it is."""
-        return self.size
-
     def _map(self, offset: int, length: int) -> Extent:
         return ProtocolNode._map(self, offset, length)
 

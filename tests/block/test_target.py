@@ -9,7 +9,7 @@ import pytest
 
 from blockkit.block.graph import create_image, open_image
 from blockkit.block.target import Target
-from blockkit.errors import LockedError, UsageError
+from blockkit.errors import LockedError, NodeError, UsageError
 
 
 class FailedError(Exception):
@@ -74,6 +74,12 @@ def test_an_image_is_not_its_own_backing_file() -> None:
         with pytest.raises(UsageError, match="is the backing file"):
             create_image(name, "qcow2", backing_file="a", backing_format="qcow2")
     assert Path("a").read_bytes() == before
+
+
+def test_what_never_came_into_being_is_not_called_unfinished() -> None:
+    with pytest.raises(NodeError) as caught:
+        create_image("x" * 300, "raw", 512)
+    assert getattr(caught.value, "__notes__", []) == []
 
 
 def test_a_target_that_cannot_be_finished_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,7 +51,7 @@ def corrupt(path: Path) -> None:
 
 
 @pytest.mark.interop
-@pytest.mark.parametrize("words", [(), ("--output", "json"), ("-q",)])
+@pytest.mark.parametrize("words", [(), ("--output", "json"), ("-q",), ("-q", "--output=json")])
 def test_the_check_of_sound_images_is_what_qemu_img_says(
     words: tuple[str, ...], sample: Path, img: Callable, theirs: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:

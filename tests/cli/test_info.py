@@ -38,6 +38,15 @@ def test_names_below_are_told_as_they_are_opened(samples: dict[str, Path], img: 
 
 
 @pytest.mark.interop
+@pytest.mark.parametrize("name", ["file:{}", 'json:{{"driver": "qcow2", "file.filename": "{}"}}'])
+def test_a_name_that_means_a_file_is_told_as_that(
+    name: str, samples: dict[str, Path], img: Callable, theirs: Callable
+) -> None:
+    words = ("info", "--output", "json", name.format(samples["qcow2, plain"]))
+    assert img(*words) == theirs(*words)
+
+
+@pytest.mark.interop
 def test_an_option_string_names_an_image(samples: dict[str, Path], img: Callable, theirs: Callable) -> None:
     words = ("info", "--image-opts", f"driver=qcow2,file.filename={samples['qcow2, plain']}")
     assert img(*words) == theirs(*words)

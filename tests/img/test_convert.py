@@ -397,6 +397,11 @@ def test_progress_adds_up_to_the_size_of_the_disk(source, tmp_path):
         assert sum(seen[1:]) == seen[0] == SIZE
 
 
+def test_several_sources_do_not_stand_on_one_backing_file():
+    with pytest.raises(UsageError, match="convert: -B takes one source"):
+        ConvertRequest(inputs=("a", "b"), output="c", output_format="qcow2", backing_file="d", backing_format="raw")
+
+
 @pytest.mark.parametrize("format_", ["raw", "qcow2"])
 def test_copy_offload_lets_the_file_system_copy(source, tmp_path, format_, monkeypatch):
     path, data = source
@@ -598,17 +603,14 @@ def test_salvage_survives_bad_tables_and_loses_only_what_they_map(tmp_path, rng,
     assert result.unreadable_size == sum(length for _, length in lost)
 
 
-@pytest.mark.parametrize(
-    "options", [{"compression_type": "zstd", "compression_level": "19"}, {"compression_level": "9"}]
-)
-def test_threads_that_compress_are_as_many_as_memory_allows(tmp_path, options):
-    kind = options.get("compression_type", "zlib")
+@pytest.mark.parametrize(("kind", "level"), [("zstd", "19"), ("zlib", "9")])
+def test_threads_that_compress_are_as_many_as_memory_allows(tmp_path, kind, level):
     create_image(tmp_path / "a", "qcow2", 8 << 20, options={"compression_type": kind, "cluster_size": "2M"})
-    tree = {"driver": "qcow2", "filename": str(tmp_path / "a"), "compression_level": options["compression_level"]}
+    tree = {"driver": "qcow2", "filename": str(tmp_path / "a"), "compression_level": level}
     with open_image(tree, read_only=False) as target:
         plan = CopyPlan(compressed=True, workers=64)
         copier = CompressedCopier(target, target, plan, 0, target.size, 0)
         workers = copier.find_workers()
         assert 2 <= workers < 64
         assert workers * (target.compression_memory + copier.buffer_size) <= 128 << 20
-        assert target.compression_memory > (32 << 20 if "compression_type" in options else 4 << 20)
+        assert target.compression_memory > (32 << 20 if kind == "zstd" else 4 << 20)

@@ -107,10 +107,11 @@ def command(
 
         report = check_image(node, Repair(repair or "none"), mended)
     _print_findings(report)
-    if output == "json":
-        print_json(as_json(report, image, driver))
-    elif not quiet:
-        _print_summary(report)
+    if not quiet:
+        if output == "json":
+            print_json(as_json(report, image, driver))
+        else:
+            _print_summary(report)
     if report.check_errors:
         return FAILED
     if report.corruptions:

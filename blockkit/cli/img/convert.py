@@ -85,7 +85,7 @@ def command(
     if any(word in ("help", "?") for text in options for word in text.split(",")):
         from blockkit.cli.img.create import print_option_help
 
-        print_option_help(output_format)
+        print_option_help(output_format, sized=False)
         return
     if snapshot is not None:
         raise WrongWordsError(f"-l {snapshot!r}: internal snapshots cannot be converted")

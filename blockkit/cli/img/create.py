@@ -51,10 +51,12 @@ def command(
     new.create()
 
 
-def print_option_help(fmt: str) -> None:
-    """List the creation options of a format."""
+def print_option_help(fmt: str, *, sized: bool = True) -> None:
+    """List the creation options of a format; without the size where that is the source's."""
     from blockkit.img.create import option_help
 
     echo(f"Supported {fmt} options:")
     for name, kind, meaning in option_help(fmt):
+        if name == "size" and not sized:
+            continue
         echo(f"  {f'{name}={kind}':<34} - {meaning}")

@@ -54,7 +54,7 @@ def command(
             return
         from blockkit.img.info import as_json, describe_chain, describe_image
 
-        name = node.filename if image_opts else image
+        name = node.filename if image_opts or image.startswith(("json:", "file:")) else image
         found = list(describe_chain(node, name)) if backing_chain else [describe_image(node, name)]
     if output == "json":
         told = [as_json(info) for info in found]

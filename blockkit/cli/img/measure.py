@@ -42,7 +42,7 @@ def command(
     if any(word in ("help", "?") for text in options for word in text.split(",")):
         from blockkit.cli.img.create import print_option_help
 
-        print_option_help(output_format)
+        print_option_help(output_format, sized=False)
         return
     if (image is None) == (size is None):
         raise WrongWordsError("either an image or --size is needed, and not both")

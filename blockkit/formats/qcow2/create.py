@@ -84,7 +84,9 @@ def judge(options: CreateOptions, size: int) -> Geometry:
     geometry = Geometry(bits, options.refcount_bits.bit_length() - 1)
     if size > schema.MAX_VIRTUAL_SIZE or geometry.l1_entries(size) * 8 > schema.MAX_L1_SIZE:
         limit = min((schema.MAX_L1_SIZE // 8) << geometry.l2_span_bits, schema.MAX_VIRTUAL_SIZE)
-        raise OptionError(f"size {size} is more than {limit}, the most there can be with clusters of {1 << bits}")
+        raise OptionError(
+            f"qcow2: size {size} is more than {limit}, the most there can be with clusters of {1 << bits}"
+        )
     if options.backing_file is not None:
         length = len(os.fsencode(options.backing_file))
         if not 0 < length <= schema.MAX_BACKING_NAME_SIZE:

@@ -45,20 +45,21 @@ def command(
     from blockkit.img.inspect import inspect
 
     with open_named(image, fmt, image_opts=image_opts, share=share, policy=policy, backing=False) as node:
-        found = inspect(node, structures)
+        found = _at_least_one(inspect(node, structures), structures)
         if output == "json":
             _print_json(found)
         else:
-            _print_tables(_at_least_one(found, structures))
+            _print_tables(found)
 
 
 def _at_least_one(found: Iterator[Structure], names: tuple[str, ...]) -> Iterator[Structure]:
     """Pass structures on; it is an error if none has any of ``names``."""
     one = next(found, None)
-    if one is None:
+    if one is not None:
+        yield one
+        yield from found
+    elif names:
         raise WrongWordsError(f"no structure of the image is called {' or '.join(map(repr, names))}")
-    yield one
-    yield from found
 
 
 def _print_json(found: Iterator[Structure]) -> None:

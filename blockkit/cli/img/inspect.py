@@ -6,14 +6,16 @@ import sys
 from typing import TYPE_CHECKING
 
 from blockkit.cli.declare import WrongWordsError, argument, declared
-from blockkit.cli.images import open_named
+from blockkit.cli.images import open_named, warn
 from blockkit.cli.output import valid
 from blockkit.cli.parameters import format_option, image_argument, opening, output_option
 from blockkit.cli.terminal import BOLD, CYAN, paint
+from blockkit.errors import ImageError, OptionError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from blockkit.block.node import Node
     from blockkit.schema import Structure
 
 
@@ -44,12 +46,29 @@ def command(
     """Print structures as they are read."""
     from blockkit.img.inspect import inspect
 
-    with open_named(image, fmt, image_opts=image_opts, share=share, policy=policy, backing=False) as node:
+    def open_image(options: dict[str, str] | None = None) -> Node:
+        return open_named(image, fmt, image_opts=image_opts, share=share, policy=policy, backing=False, options=options)
+
+    with _open_any(open_image) as node:
         found = _at_least_one(inspect(node, structures), structures)
         if output == "json":
             _print_json(found)
         else:
             _print_tables(found)
+
+
+def _open_any(open_image: Callable[..., Node]) -> Node:
+    """Open the image, or what of it there is to see if it needs something that is not supported."""
+    try:
+        return open_image()
+    except ImageError as refused:
+        try:
+            node = open_image({"inspecting": "on"})
+        except (ImageError, OptionError):
+            # It cannot be decoded either, or its driver has no such option.
+            raise refused from None
+        warn(f"{refused}; its structures are shown all the same")
+        return node
 
 
 def _at_least_one(found: Iterator[Structure], names: tuple[str, ...]) -> Iterator[Structure]:

@@ -36,12 +36,14 @@ class Qcow2Options(Frozen):
         repair_dirty: Rebuild the reference counts of an image that was not closed, when it is opened for writing.
         repairing: It is opened to be checked and repaired: nothing is mended before that, and an image marked corrupt
             is let in.
+        inspecting: Only its structures are wanted: no feature keeps it from being opened, and no data is there.
     """
 
     cache_size: int = 32 << 20
     compression_level: int | None = None
     repair_dirty: bool = True
     repairing: bool = False
+    inspecting: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.cache_size <= MAX_OFFSET:
@@ -70,6 +72,10 @@ class Qcow2Driver:
 
     def open(self, file: Node, options: Qcow2Options, opener: Opener) -> Node:
         """Open the image in ``file``, and its backing file as ``opener`` allows."""
+        if options.inspecting:
+            from blockkit.formats.qcow2.inspect import Qcow2Structures
+
+            return Qcow2Structures(file)
         header = read_header(file)
         read_only = file.read_only
         if not read_only and not options.repairing:

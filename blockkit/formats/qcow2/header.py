@@ -158,8 +158,29 @@ def read_header(file: Node, *, accept: Incompatible = SUPPORTED) -> HeaderCluste
     Raises:
         FormatError: it is not a qcow2 image, or a field has a value no image may have.
         CorruptImageError: fields contradict each other.
-        UnsupportedFeatureError: the image needs something that is not in ``accept``; the message names it.
+        UnsupportedFeatureError: the image needs something that is not in ``accept``; the message names all of it.
     """
+    header = _read_cluster(file)
+    _check_features(header, accept)
+    _check_values(header)
+    return header
+
+
+def read_any_header(file: Node) -> HeaderCluster:
+    """Read cluster 0 of ``file``, whatever features the image needs: for who shows it and opens nothing.
+
+    Raises:
+        FormatError: it is not a qcow2 image, or a field has a value no image may have.
+        CorruptImageError: fields contradict each other.
+        UnsupportedFeatureError: the version is unknown, so that nobody knows what the fields are.
+    """
+    header = _read_cluster(file)
+    _check_values(header)
+    return header
+
+
+def _read_cluster(file: Node) -> HeaderCluster:
+    """Read cluster 0 of ``file`` as far as it takes to decode it."""
     magic = file.pull_bytes(0, 4)
     if magic != schema.MAGIC:
         raise FormatError(f"magic is {magic!r}, not {schema.MAGIC!r}: this is no qcow2 image", where=_WHERE, offset=0)
@@ -185,8 +206,6 @@ def read_header(file: Node, *, accept: Incompatible = SUPPORTED) -> HeaderCluste
     header = HeaderCluster(fixed, additional=cluster[schema.HEADER_V3_LENGTH : length] if fixed.version >= 3 else b"")
     end = _backing_name(header, cluster)
     header.extensions = _extensions(cluster, length, end)
-    _check_features(header, accept)
-    _check_tables(header)
     return header
 
 
@@ -245,16 +264,24 @@ def feature_name(header: HeaderCluster, kind: int, bit: int) -> str:
 def _check_features(header: HeaderCluster, accept: Incompatible) -> None:
     """Refuse what cannot be opened, by name."""
     fixed = header.fixed
+    problems: list[tuple[str, int]] = []
     refused = int(header.incompatible) & ~int(accept)
     if refused:
         names = ", ".join(feature_name(header, 0, bit) for bit in range(64) if refused >> bit & 1)
-        raise UnsupportedFeatureError(f"incompatible features not supported: {names}", where=_WHERE, offset=72)
+        problems.append((f"incompatible features not supported: {names}", 72))
     if fixed.crypt_method:
         name = {1: "AES", 2: "LUKS"}.get(fixed.crypt_method, f"method {fixed.crypt_method}")
-        raise UnsupportedFeatureError(f"encryption not supported: {name}", where=_WHERE, offset=32)
+        problems.append((f"encryption not supported: {name}", 32))
+    if header.compression_type not in (0, 1):
+        problems.append((f"compression_type is {header.compression_type}, not 0 or 1", 104))
+    if problems:
+        raise UnsupportedFeatureError("; ".join(text for text, _ in problems), where=_WHERE, offset=problems[0][1])
+
+
+def _check_values(header: HeaderCluster) -> None:
+    """Refuse values that no image may have, whatever its features, and tables that are not where any may be."""
+    fixed = header.fixed
     kind, declared = header.compression_type, bool(header.incompatible & Incompatible.COMPRESSION_TYPE)
-    if kind not in (0, 1):
-        raise UnsupportedFeatureError(f"compression_type is {kind}, not 0 or 1", where=_WHERE, offset=104)
     if bool(kind) != declared:
         raise FormatError(
             f"compression_type is {kind}, but the incompatible bit for it is {'set' if declared else 'clear'}",
@@ -267,6 +294,7 @@ def _check_features(header: HeaderCluster, accept: Incompatible) -> None:
         raise FormatError(
             f"cluster_bits is {fixed.cluster_bits}, but extended L2 entries need at least 14", where=_WHERE, offset=20
         )
+    _check_tables(header)
 
 
 def _check_tables(header: HeaderCluster) -> None:

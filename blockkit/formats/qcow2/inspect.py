@@ -9,13 +9,16 @@ from __future__ import annotations
 from itertools import compress, count, groupby
 from typing import TYPE_CHECKING, Final
 
+from blockkit.block.bases import FormatNode
+from blockkit.block.node import Kind
 from blockkit.block.tables import decode_u64
 from blockkit.block.zeros import is_zero
-from blockkit.errors import ImageError
+from blockkit.errors import ImageError, UnsupportedOperationError
 from blockkit.formats.qcow2 import schema
 from blockkit.formats.qcow2.bitmaps import FIXED_SIZE as BITMAP_SIZE
 from blockkit.formats.qcow2.bitmaps import bitmaps_extension, read_bitmaps
 from blockkit.formats.qcow2.counts import decode_counts
+from blockkit.formats.qcow2.header import read_any_header
 from blockkit.formats.qcow2.schema import (
     COMPRESSED,
     COPIED,
@@ -25,16 +28,17 @@ from blockkit.formats.qcow2.schema import (
     REFCOUNT_TABLE_RESERVED_MASK,
     ZERO,
     ExtensionType,
+    Incompatible,
 )
 from blockkit.formats.qcow2.snapshots import FIXED_SIZE as SNAPSHOT_SIZE
 from blockkit.formats.qcow2.snapshots import read_snapshots
 from blockkit.schema import FieldValue, Structure, name_of
-from blockkit.units import format_size
+from blockkit.units import align_up, format_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from blockkit.block.node import Node
+    from blockkit.block.node import Extent, Node
     from blockkit.formats.qcow2.geometry import Geometry
     from blockkit.formats.qcow2.header import Extension, HeaderCluster
 
@@ -43,6 +47,32 @@ _PART: Final = 1 << 16
 
 #: Runs of equal counts shown of one refcount block.
 _MAX_RUNS: Final = 4096
+
+
+class Qcow2Structures(FormatNode):
+    """An image of which only the structures are there, whatever features it needs.
+
+    Args:
+        file: What holds the image; closed with this node.
+
+    Raises:
+        ImageError: the header cannot be decoded, or a field of it has a value no image may have.
+    """
+
+    driver = "qcow2"
+    size: int = 0
+
+    def __init__(self, file: Node) -> None:
+        super().__init__(file)
+        self.header = read_any_header(file)
+        self.size = self.header.fixed.size
+
+    def _map(self, offset: int, length: int) -> Extent:
+        raise UnsupportedOperationError(f"{self}: it was opened for its structures alone (inspecting), not its data")
+
+    def structures(self) -> Iterator[Structure]:
+        """Yield every on-disk structure."""
+        return structures(self.file, self.header)
 
 
 def structures(file: Node, header: HeaderCluster) -> Iterator[Structure]:
@@ -113,13 +143,27 @@ def _extension(extension: Extension) -> Iterator[Structure]:
 # -- tables --------------------------------------------------------------------------------------------------
 
 
-def _parts(file: Node, offset: int, size: int) -> Iterator[tuple[int, bytes]]:
-    """Yield ``(offset, bytes)`` of the parts of a table that are in the file and not all zeros."""
-    end = min(offset + size, file.size + 7 & ~7)
-    for start in range(offset, end, _PART):
-        data = file.pull_bytes(start, min(_PART, end - start) & ~7)
-        if data and not is_zero(memoryview(data)):
+def _parts(file: Node, offset: int, size: int, unit: int = 8) -> Iterator[tuple[int, bytes]]:
+    """Yield ``(offset, bytes)`` of the parts of a table that are in the file and not all zeros.
+
+    Args:
+        file: What holds the image.
+        offset: Of the table, bytes.
+        size: Of the table, bytes.
+        unit: Bytes of an entry; parts hold whole ones, the last filled up with zeros.
+    """
+    start, end = offset, min(offset + size, file.size)
+    while start < end:
+        length = min(_PART, end - start)
+        data = file.pull_bytes(start, align_up(length, unit))
+        empty = is_zero(memoryview(data))
+        if not empty:
             yield start, data
+        start += length
+        if empty and start < end:
+            # The tables of a file that is all holes must not take as long as if all of them were there.
+            hole = file.map(start, end - start)
+            start += hole.length // _PART * _PART if hole.kind is Kind.ZERO else 0
 
 
 def _l1_meaning(entry: int) -> str:
@@ -140,21 +184,39 @@ def _l1_tables(name: str, file: Node, offset: int, entries: int) -> Iterator[Str
         yield Structure(name, start, len(data), rows)
 
 
-def _l2_meaning(geometry: Geometry, entry: int) -> str:
+def _l2_meaning(header: HeaderCluster, entry: int) -> str:
+    geometry, data_file = header.geometry, bool(header.incompatible & Incompatible.DATA_FILE)
     if entry & COMPRESSED:
         host, length = geometry.compressed_range(entry)
         words = [f"compressed at {host:#x}, {length} bytes at most"]
         words += ["copied, which it must not be"] if entry & COPIED else []
         return ", ".join(words)
     host = entry & OFFSET_MASK
+    # With subclusters, what reads as zeros is said by their bitmap, and the bit is reserved.
     words = ["zero"] if entry & ZERO and not geometry.extended_l2 else []
-    if host:
+    # Nothing of the image itself is at 0 but its header; a file of data alone begins there.
+    if host or (data_file and entry & COPIED):
         words.append(f"reserved at {host:#x}" if words else f"data at {host:#x}")
+        words[-1] += " of the data file" if data_file else ""
     elif not words:
         words.append("not allocated")
     words += ["copied"] if entry & COPIED else []
-    words += [f"reserved bits {entry & L2_RESERVED_MASK:#x}"] if entry & L2_RESERVED_MASK else []
+    wrong = entry & (L2_RESERVED_MASK | (ZERO if geometry.extended_l2 else 0))
+    words += [f"reserved bits {wrong:#x}"] if wrong else []
     return ", ".join(words)
+
+
+def _subclusters_meaning(bitmap: int) -> str:
+    """Name the subclusters of a bitmap: bit x says that x is allocated, bit 32 + x that it reads as zeros."""
+    kinds = ("", "allocated", "zero", "allocated and zero, which it must not be")
+    words = []
+    first = 0
+    for kind, run in groupby((bitmap >> x & 1) | (bitmap >> 32 + x & 1) << 1 for x in range(32)):
+        last = first + sum(1 for _ in run) - 1
+        if kind:
+            words.append(f"{first if first == last else f'{first} to {last}'} {kinds[kind]}")
+        first = last + 1
+    return "; ".join(words) or "none allocated"
 
 
 def _l2_tables(file: Node, header: HeaderCluster) -> Iterator[Structure]:
@@ -166,26 +228,35 @@ def _l2_tables(file: Node, header: HeaderCluster) -> Iterator[Structure]:
             if offset in seen:
                 continue
             seen.add(offset)
-            if offset + 8 > file.size:
-                problem = "it lies behind the end of the file"
-                rows = [FieldValue(offset, 0, "error", f"qcow2 L2 table at {offset:#x}: {problem}", "cannot be read")]
-                yield Structure("qcow2 L2 table", offset, 0, rows)
+            if problem := _misplaced(file, geometry, offset):
+                text = f"qcow2 L2 table at {offset:#x}: {problem}"
+                yield Structure("qcow2 L2 table", offset, 0, [FieldValue(offset, 0, "error", text, "cannot be read")])
                 continue
-            for start, data in _parts(file, offset, geometry.cluster_size):
-                yield Structure("qcow2 L2 table", start, len(data), list(_l2_rows(geometry, offset, start, data)))
+            for start, data in _parts(file, offset, geometry.cluster_size, geometry.l2_words * 8):
+                yield Structure("qcow2 L2 table", start, len(data), list(_l2_rows(header, offset, start, data)))
 
 
-def _l2_rows(geometry: Geometry, offset: int, start: int, data: bytes) -> Iterator[FieldValue]:
-    table, words = decode_u64(data, "big"), geometry.l2_words
+def _misplaced(file: Node, geometry: Geometry, offset: int) -> str:
+    """Say why there can be no table of one cluster at ``offset``; empty if there can."""
+    if offset % geometry.cluster_size:
+        # Such tables could lie across each other, and take more time than the file has bytes.
+        return f"its offset is not a multiple of the cluster size {geometry.cluster_size:#x}"
+    return "it lies behind the end of the file" if offset + 8 > file.size else ""
+
+
+def _l2_rows(header: HeaderCluster, offset: int, start: int, data: bytes) -> Iterator[FieldValue]:
+    table, words = decode_u64(data, "big"), header.geometry.l2_words
     first = (start - offset) // 8
     for index in compress(count(), table):
+        number, part = divmod(first + index, words)
         at = start + index * 8
-        if words == 2 and index % 2:
-            meaning = f"allocated {table[index] & 0xFFFF_FFFF:#010x}, zero {table[index] >> 32:#010x}"
-            yield FieldValue(at, 8, f"subclusters {(first + index) // 2}", table[index], meaning)
-        else:
-            number = (first + index) // words
-            yield FieldValue(at, 8, f"entry {number}", table[index], _l2_meaning(geometry, table[index]))
+        if part:
+            yield FieldValue(at, 8, f"subclusters {number}", table[index], _subclusters_meaning(table[index]))
+            continue
+        yield FieldValue(at, 8, f"entry {number}", table[index], _l2_meaning(header, table[index]))
+        if words > 1 and not table[index + 1]:
+            meaning = "none, as it is compressed" if table[index] & COMPRESSED else _subclusters_meaning(0)
+            yield FieldValue(at + 8, 8, f"subclusters {number}", 0, meaning)
 
 
 def _refcounts(file: Node, header: HeaderCluster) -> Iterator[Structure]:
@@ -205,13 +276,21 @@ def _refcounts(file: Node, header: HeaderCluster) -> Iterator[Structure]:
     for start, data in _parts(file, offset, size):
         for number, entry in enumerate(decode_u64(data, "big"), (start - offset) // 8):
             place = entry & ~REFCOUNT_TABLE_RESERVED_MASK
-            if entry and place not in seen and place < file.size:
-                seen.add(place)
-                yield _refcount_block(file, geometry, number, place)
+            if not entry or place in seen:
+                continue
+            seen.add(place)
+            if problem := _misplaced(file, geometry, place):
+                text = f"qcow2 refcount block at {place:#x}: {problem}"
+                rows = [FieldValue(place, 0, "error", text, "cannot be read")]
+                yield Structure("qcow2 refcount block", place, 0, rows)
+                continue
+            yield _refcount_block(file, geometry, number, place)
 
 
 def _refcount_block(file: Node, geometry: Geometry, number: int, place: int) -> Structure:
     """Return one refcount block, runs of equal counts as one field each, runs of zeros left out."""
+    if not any(True for _ in _parts(file, place, geometry.cluster_size)):
+        return Structure("qcow2 refcount block", place, geometry.cluster_size, [])
     counts = decode_counts(file.pull_bytes(place, geometry.cluster_size), geometry.refcount_order)
     first, width, rows = number << geometry.refcount_block_bits, geometry.refcount_bits, list[FieldValue]()
     position = 0
@@ -241,6 +320,7 @@ def _snapshots(file: Node, header: HeaderCluster) -> Iterator[Structure]:
         yield _error("qcow2 snapshot table", header.fixed.snapshots_offset, error)
         return
     seen: set[int] = set()
+    shown = 0
     for snapshot in found:
         at = snapshot.entry_offset
         fixed = schema.SnapshotHeader.parse(file.pull_bytes(at, SNAPSHOT_SIZE), offset=at)
@@ -258,10 +338,17 @@ def _snapshots(file: Node, header: HeaderCluster) -> Iterator[Structure]:
         at += fixed.id_str_size
         rows.append(FieldValue(at, fixed.name_size, "name", snapshot.name, "for people"))
         yield Structure("qcow2 snapshot", snapshot.entry_offset, snapshot.entry_size, rows)
-        if snapshot.l1_table_offset not in seen:
-            seen.add(snapshot.l1_table_offset)
+        table = snapshot.l1_table_offset
+        if table not in seen:
+            seen.add(table)
             name = f"qcow2 L1 table of snapshot {snapshot}"
-            yield from _l1_tables(name, file, snapshot.l1_table_offset, snapshot.l1_size)
+            shown += min(snapshot.l1_size * 8, max(0, file.size - table))
+            if shown > file.size:
+                # As many tables as there may be snapshots, all over the same bytes, would not come to an end.
+                text = f"{name} at {table:#x}: with those before it is larger than the file: they overlap"
+                yield Structure(name, table, 0, [FieldValue(table, 0, "error", text, "not shown")])
+                continue
+            yield from _l1_tables(name, file, table, snapshot.l1_size)
 
 
 def _bitmaps(file: Node, header: HeaderCluster) -> Iterator[Structure]:

@@ -11,9 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from blockkit.block.node import Extent, Kind
 from blockkit.errors import BlockkitError, CorruptImageError, FormatError, NoSpaceError, UnsupportedFeatureError
 from blockkit.formats.qcow2.create import CreateOptions, create
 from blockkit.formats.qcow2.header import HeaderCluster, read_header
+from blockkit.formats.qcow2.inspect import Qcow2Structures
 from blockkit.formats.qcow2.node import Qcow2Node
 from blockkit.formats.qcow2.schema import COMPRESSED, COPIED, Incompatible
 from blockkit.testing.memory import MemoryNode
@@ -313,6 +315,86 @@ def test_any_damage_raises_nothing_but_our_errors(image: bytes, data: st.DataObj
     if data.draw(st.booleans()):
         del spoiled[data.draw(st.integers(0, len(spoiled))) :]
     exercise(spoiled)
+    inspect(spoiled)
+
+
+def inspect(data: bytes | bytearray) -> None:
+    """List every structure; only errors of ours may come out, and none once the header is decoded."""
+    try:
+        node = Qcow2Structures(MemoryNode(data, read_only=True))
+    except BlockkitError as error:
+        assert "\n" not in str(error)  # noqa: PT017 -- any of them may come
+        return
+    for _ in zip(range(2000), node.structures(), strict=False):
+        pass
+
+
+@given(st.sampled_from(IMAGES[:2]), st.integers(0, 2**64 - 1), st.integers(0, 3), st.data())
+@settings(max_examples=150, suppress_health_check=list(HealthCheck))
+def test_images_of_any_feature_are_inspected(image: bytes, features: int, method: int, data: st.DataObject) -> None:
+    spoiled = bytearray(image)
+    put(spoiled, 72, features & ~8 | u64(spoiled, 72) & 8)
+    put(spoiled, 32, method, 4)
+    for _ in range(data.draw(st.integers(0, 3))):
+        place = data.draw(st.sampled_from([u64(spoiled, 40), u64(spoiled, 48), l2_of(spoiled)]))
+        put(
+            spoiled,
+            min(place + 8 * data.draw(st.integers(0, 20)), len(spoiled) - 8),
+            data.draw(st.integers(0, 2**64 - 1)),
+        )
+    inspect(spoiled)
+
+
+class Holes(MemoryNode):
+    """A file that begins with ``data`` and is a hole from there to ``size``."""
+
+    size = 1 << 45
+
+    def __init__(self, data: bytes | bytearray) -> None:
+        super().__init__(data, read_only=True)
+        self.read_bytes = 0
+
+    def _map(self, offset: int, length: int) -> Extent:
+        end = len(self.data)
+        if offset >= end:
+            return Extent(offset, length, Kind.ZERO, self, offset)
+        return Extent(offset, min(length, end - offset), Kind.DATA, self, offset)
+
+    def _read(self, offset: int, length: int) -> bytes:
+        self.read_bytes += length
+        return bytes(self.data[offset : offset + length]).ljust(length, b"\0")
+
+
+def test_tables_in_holes_take_no_longer_than_they_are() -> None:
+    data = base(cluster_size=2 << 20, size=1 << 40)
+    l1, table = u64(data, 40), u64(data, 48)
+    for index in range(1 << 12):
+        put(data, l1 + index * 8, (index + 64) << 21)
+        put(data, table + index * 8, (index + 64) << 21)
+    put(data, 36, 1 << 12, 4)
+    file = Holes(data)
+    tracemalloc.start()
+    shown = sum(structure.name == "qcow2 refcount block" for structure in Qcow2Structures(file).structures())
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert shown == 1 << 12
+    assert peak < 64 << 20
+    assert file.read_bytes < 1 << 30, "all of the tables would be 16 GiB"
+
+
+def test_tables_of_snapshots_that_lie_across_each_other_come_to_an_end() -> None:
+    data = base()
+    where = -(-len(data) // CLUSTER) * CLUSTER
+    count = 2000
+    data.extend(bytes(where + count * 64 - len(data)))
+    for index in range(count):
+        entry = struct.pack(">QIHHIIQIIQQ", 8 * index, 1 << 20, 1, 1, 0, 0, 0, 0, 16, 0, 512) + b"1s"
+        data[where + index * 64 : where + index * 64 + len(entry)] = entry
+    put(data, 60, count, 4)
+    put(data, 64, where)
+    found = [s for s in Qcow2Structures(MemoryNode(data)).structures() if s.name.startswith("qcow2 L1 table of")]
+    assert sum(structure.size for structure in found) <= len(data)
+    assert "overlap" in str(found[-1].fields[0].value)
 
 
 def test_header_survives_being_rewritten() -> None:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from blockkit.errors import UnsupportedFeatureError, UnsupportedOperationError
 from blockkit.formats.qcow2.header import read_header
-from blockkit.formats.qcow2.inspect import structures
+from blockkit.formats.qcow2.inspect import Qcow2Structures, structures
 from blockkit.testing.memory import MemoryNode
 
 if TYPE_CHECKING:
@@ -119,3 +120,79 @@ def test_snapshots_bitmaps_and_compressed_clusters_of_qemu_are_listed(
     assert entry.meaning.startswith("compressed at 0x")
     names = [field.value for field in fields(found, "qcow2 feature name") if field.name == "name"]
     assert b"dirty bit".ljust(46, b"\0") in names
+
+
+def errors(found: list[Structure]) -> list[str]:
+    return [str(field.value) for structure in found for field in structure.fields if field.name == "error"]
+
+
+def test_entries_of_sixteen_bytes_are_shown_with_their_subclusters(
+    tmp_path: Path, qemu_img: Callable[..., str], qemu_io: Callable[..., str]
+) -> None:
+    path = tmp_path / "image.qcow2"
+    qemu_img("create", "-f", "qcow2", "-o", "extended_l2=on,cluster_size=128k", path, "64M")
+    # A subcluster has 4 KiB.
+    qemu_io(path, "write 0 4k", "write 12k 8k", "write -z 300k 8k", "write -c 2M 128k", "write 63M 1M")
+    file = MemoryNode(path.read_bytes())
+    with pytest.raises(UnsupportedFeatureError):
+        read_header(file)
+    node = Qcow2Structures(file)
+    assert node.size == 64 << 20
+    found = list(node.structures())
+    assert errors(found) == []
+    rows = {field.name: field for field in fields(found, "qcow2 L2 table")}
+    assert rows["entry 0"].meaning.startswith("data at 0x")
+    assert rows["subclusters 0"].value == 0b11001
+    assert rows["subclusters 0"].meaning == "0 allocated; 3 to 4 allocated"
+    assert (rows["subclusters 2"].value, rows["subclusters 2"].meaning) == (3 << 32 + 11, "11 to 12 zero")
+    assert rows["entry 16"].meaning.startswith("compressed at")
+    assert rows["subclusters 16"].value == 0
+    assert rows["entry 511"].meaning.endswith("copied")
+    assert rows["subclusters 511"].meaning == "0 to 31 allocated"
+    assert "entry 2" not in rows
+    assert "entry 1" not in rows
+    for row in fields(found, "qcow2 L1 table") + list(rows.values()):
+        assert int.from_bytes(file.data[row.offset : row.offset + 8], "big") == row.value
+
+
+def test_an_entry_of_sixteen_bytes_that_the_file_ends_in_is_shown(image: Callable[..., MemoryNode]) -> None:
+    file = image(1 << 20, cluster_size=16384)
+    table = -(-file.size // 16384) * 16384
+    l1 = read_header(file).fixed.l1_table_offset
+    file.resize(table + 24)
+    file.data[72:80] = (1 << 4).to_bytes(8, "big")
+    file.data[l1 : l1 + 8] = table.to_bytes(8, "big")
+    file.data[table : table + 24] = (1 << 62).to_bytes(8, "big") * 3
+    rows = fields(list(Qcow2Structures(file).structures()), "qcow2 L2 table")
+    assert [row.name for row in rows] == ["entry 0", "subclusters 0", "entry 1", "subclusters 1"]
+    assert rows[1].meaning == "30 zero"
+
+
+def test_a_cluster_at_the_start_of_a_data_file_is_there(tmp_path: Path, qemu_img: Callable[..., str]) -> None:
+    path = tmp_path / "image.qcow2"
+    qemu_img("create", "-f", "qcow2", "-o", f"data_file={tmp_path / 'x.raw'},data_file_raw=on", path, "128k")
+    found = list(Qcow2Structures(MemoryNode(path.read_bytes())).structures())
+    meanings = [field.meaning for field in fields(found, "qcow2 L2 table")]
+    assert meanings == ["data at 0x0 of the data file, copied", "data at 0x10000 of the data file, copied"]
+    assert str(tmp_path / "x.raw") in [field.value for field in fields(found, "qcow2 name extension")]
+
+
+def test_what_is_there_to_be_inspected_has_no_data(file: MemoryNode) -> None:
+    node = Qcow2Structures(file)
+    assert node.read_only
+    with pytest.raises(UnsupportedOperationError, match="structures"):
+        node.read(0, 1)
+    assert list(node.structures()) == listed(file)
+
+
+def test_tables_that_cannot_be_where_they_are_said_to_be_are_errors(file: MemoryNode) -> None:
+    fixed = read_header(file).fixed
+    block = int.from_bytes(file.data[fixed.refcount_table_offset : fixed.refcount_table_offset + 8], "big")
+    for place, entry in ((fixed.l1_table_offset, 1024), (fixed.refcount_table_offset, block + 512)):
+        file.data[place : place + 8] = entry.to_bytes(8, "big")
+    file.data[fixed.refcount_table_offset + 8 : fixed.refcount_table_offset + 16] = (1 << 50).to_bytes(8, "big")
+    assert [text.split(": ")[1] for text in errors(listed(file))] == [
+        "its offset is not a multiple of the cluster size 0x1000",
+        "its offset is not a multiple of the cluster size 0x1000",
+        "it lies behind the end of the file",
+    ]

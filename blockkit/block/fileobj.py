@@ -5,19 +5,24 @@ from __future__ import annotations
 import errno
 import io
 import os
-from typing import TYPE_CHECKING, Any
+from operator import index
+from typing import TYPE_CHECKING, Any, Final
 
 from blockkit.errors import BlockkitError
 
 if TYPE_CHECKING:
     from blockkit.block.node import Node
 
+#: The largest position and size, bytes: what the system's own calls take.
+_MAX_OFFSET: Final = (1 << 63) - 1
+
 
 class NodeFile(io.RawIOBase):
     """An unbuffered binary file over a node; wrap it in ``io.BufferedReader`` or ``io.BufferedRandom``.
 
-    It has one position, so one thread at a time. A write is cut at the end of the disk, as at the end of a device.
-    Failures are OSErrors, as callers of files expect, with the blockkit error as their cause.
+    It behaves as ``io.FileIO`` does with a device: a write is cut at the end of the disk. It has one position, so one
+    thread at a time, and no descriptor. Failures are OSErrors, as callers of files expect, with the blockkit error as
+    their cause.
 
     Args:
         node: What to read and write.
@@ -52,51 +57,93 @@ class NodeFile(io.RawIOBase):
     @property
     def mode(self) -> str:
         """As of a file from ``open``."""
-        return "r+b" if self.writable() else "rb"
+        return "rb" if self._node.read_only else "rb+"
 
     def readable(self) -> bool:
+        self._checkClosed()
         return True
 
     def seekable(self) -> bool:
+        self._checkClosed()
         return True
 
     def writable(self) -> bool:
+        self._checkClosed()
         return not self._node.read_only
+
+    def read(self, size: int | None = -1) -> bytes | None:
+        """Return at most ``size`` bytes from the position on, all that are left if it is negative or None."""
+        # RawIOBase itself does not take None, as all other files do.
+        return super().read(-1 if size is None else size)
 
     def readinto(self, buffer: Any) -> int:
         """Fill ``buffer`` from the position on and return the bytes read; 0 at the end."""
-        self._checkClosed()
-        with memoryview(buffer).cast("B") as view:
-            count = min(len(view), max(0, self._node.size - self._position))
+        with memoryview(buffer) as view:
+            if view.readonly or not view.c_contiguous:
+                kind = type(buffer).__name__
+                raise TypeError(f"readinto() argument must be read-write bytes-like object, not {kind}")
+            self._checkClosed()
+            count = min(view.nbytes, max(0, self._size() - self._position))
             if count:
-                with view[:count] as part:
-                    self._translated(self._node.read_into, self._position, part)
+                self._read_into(view, count)
         self._position += count
         return count
+
+    def _read_into(self, view: memoryview, count: int) -> None:
+        """Fill the first ``count`` bytes of ``view``, whatever its items are."""
+        try:
+            flat = view.cast("B")
+        except TypeError:
+            # Items of another byte order, or structures: only the interpreter itself writes bytes into those.
+            data = bytearray(count)
+            self._translated(self._node.read_into, self._position, memoryview(data))
+            io.BytesIO(data).readinto(view)
+            return
+        with flat, flat[:count] as part:
+            self._translated(self._node.read_into, self._position, part)
 
     def write(self, data: Any) -> int:
         """Store ``data`` at the position, as far as the disk reaches, and return the bytes written."""
-        self._checkClosed()
-        if not self.writable():
-            raise io.UnsupportedOperation("write")
-        with memoryview(data).cast("B") as view:
-            count = min(len(view), max(0, self._node.size - self._position))
-            if len(view) and not count:
+        with memoryview(data) as view:
+            if not view.c_contiguous:
+                raise BufferError("write() argument must be C-contiguous")
+            if not self.writable():
+                raise io.UnsupportedOperation("File not open for writing")
+            length = view.nbytes
+            count = min(length, max(0, self._size() - self._position))
+            if length and not count:
                 raise OSError(errno.ENOSPC, "the disk ends here", self.name)
             if count:
-                with view[:count] as part:
-                    self._translated(self._node.write, self._position, part)
+                self._write_from(view, count)
         self._position += count
         return count
 
+    def _write_from(self, view: memoryview, count: int) -> None:
+        """Store the first ``count`` bytes of ``view``, whatever its items are."""
+        try:
+            flat = view.cast("B")
+        except TypeError:
+            flat = memoryview(view.tobytes())
+        with flat, flat[:count] as part:
+            self._translated(self._node.write, self._position, part)
+
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move to ``offset`` bytes from the start, the position or the end (0, 1, 2), and return the new position."""
         self._checkClosed()
-        bases = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._node.size}
-        if whence not in bases:
-            raise ValueError(f"whence {whence} is not 0, 1 or 2")
-        if bases[whence] + offset < 0:
-            raise OSError(errno.EINVAL, "seek before the start", self.name)
-        self._position = bases[whence] + offset
+        whence, offset = index(whence), _system_size(offset)
+        if whence == os.SEEK_SET:
+            base = 0
+        elif whence == os.SEEK_CUR:
+            base = self._position
+        elif whence == os.SEEK_END:
+            base = self._size()
+        else:
+            # An OSError as of a file, and a ValueError as of what is in memory.
+            raise io.UnsupportedOperation(errno.EINVAL, f"whence {whence} is not 0, 1 or 2", self.name)
+        if not 0 <= base + offset <= _MAX_OFFSET:
+            problem = "seek before the start" if base + offset < 0 else "seek past the largest offset"
+            raise OSError(errno.EINVAL, problem, self.name)
+        self._position = base + offset
         return self._position
 
     def tell(self) -> int:
@@ -104,10 +151,12 @@ class NodeFile(io.RawIOBase):
         return self._position
 
     def truncate(self, size: int | None = None) -> int:
-        self._checkClosed()
+        """Resize the disk to ``size`` bytes, or to the position, which stays where it is; return the new size."""
         if not self.writable():
-            raise io.UnsupportedOperation("truncate")
-        size = self._position if size is None else size
+            raise io.UnsupportedOperation("File not open for writing")
+        size = self._position if size is None else _system_size(size)
+        if size < 0:
+            raise OSError(errno.EINVAL, f"size {size} is negative", self.name)
         self._translated(self._node.resize, size)
         return size
 
@@ -125,12 +174,29 @@ class NodeFile(io.RawIOBase):
             if self._close_node:
                 self._translated(self._node.close)
 
-    def _translated(self, call: Any, *args: Any) -> None:
+    def _size(self) -> int:
+        size: int = self._translated(getattr, self._node, "size")
+        return size
+
+    def _translated(self, call: Any, *args: Any) -> Any:
         try:
-            call(*args)
+            return call(*args)
         except BlockkitError as error:
             raise OSError(error.errno, str(error), self.name) from error
 
     def _checkClosed(self) -> None:  # noqa: N802 -- the name io gives it
         if self.closed:
             raise ValueError("I/O operation on closed file")
+
+
+def _system_size(value: int) -> int:
+    """Return ``value`` as the system takes offsets and sizes: a whole number of 64 bits.
+
+    Raises:
+        TypeError: it is no whole number.
+        OverflowError: it does not fit.
+    """
+    value = index(value)
+    if not -_MAX_OFFSET - 1 <= value <= _MAX_OFFSET:
+        raise OverflowError("Python int too large to convert to C long")
+    return value

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
+import subprocess
 import sys
 import textwrap
 import time
@@ -14,7 +16,15 @@ import pytest
 
 import blockkit
 from blockkit.block.node import Kind, Node
-from blockkit.errors import BlockkitError, CorruptImageError, FormatError, NoSpaceError, OptionError
+from blockkit.errors import (
+    BlockkitError,
+    CorruptImageError,
+    FormatError,
+    NoSpaceError,
+    OptionError,
+    UnknownDriverError,
+    UnsupportedOperationError,
+)
 from blockkit.protocols.file import create_file, open_path
 from blockkit.testing.contract import NodeContract, WritableNodeContract, in_threads
 from blockkit.testing.memory import MemoryNode
@@ -118,6 +128,144 @@ def test_an_installed_driver_is_found_by_its_name(name: str) -> None:
 def test_an_option_the_example_does_not_have_is_refused() -> None:
     with pytest.raises(OptionError, match="tiny: there is no option 'color'"):
         blockkit.create_image("disk", "tiny", 1, options="color=red")
+
+
+ODD = """
+import dataclasses, sys
+from boxed import BoxedDriver, BoxedOptions
+
+NUMBER, MODULE, CLASS = 7, sys, BoxedDriver
+
+class Part:
+    name, Options = "part", BoxedOptions
+
+    def open(self, *_args): ...
+
+class Plain(BoxedDriver):
+    Options = dict
+
+class Uncallable(BoxedDriver):
+    open = None
+
+class Nameless(BoxedDriver):
+    name = 5
+
+class Opens(BoxedDriver):
+    name = "opens"
+
+    def create(self, file, size, options):
+        raise NotImplementedError("to be\\ndone")
+
+class Judges(Opens):
+    def judge(self, size, options):
+        raise NotImplementedError
+
+PART, PLAIN, UNCALLABLE, NAMELESS, OPENS, JUDGES = Part(), Plain(), Uncallable(), Nameless(), Opens(), Judges()
+"""
+FORMAT = "expected an object with name, Options, CreateOptions, probe, open, create"
+WRONG = {
+    "number": (
+        "odd:NUMBER",
+        f"it is of type int and has no name, Options, CreateOptions, probe, open, create; {FORMAT}",
+    ),
+    "module": (
+        "odd:MODULE",
+        f"it is of type module and has no name, Options, CreateOptions, probe, open, create; {FORMAT}",
+    ),
+    "whole": ("odd", f"it is of type module and has no name, Options, CreateOptions, probe, open, create; {FORMAT}"),
+    "class": ("odd:CLASS", f"it is the class BoxedDriver, not an object of it; {FORMAT}"),
+    "part": ("odd:PART", f"it is of type Part and has no CreateOptions, probe, create; {FORMAT}"),
+    "plain": ("odd:PLAIN", f"its Options is no dataclass; {FORMAT}"),
+    "uncallable": ("odd:UNCALLABLE", f"its open cannot be called; {FORMAT}"),
+    "nameless": ("odd:NAMELESS", f"its name is no text; {FORMAT}"),
+}
+
+
+@pytest.fixture
+def odd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Install formats, and a filter, that are none, and two that only open images."""
+    metadata = tmp_path / "lib" / "odd-1.dist-info"
+    metadata.mkdir(parents=True)
+    metadata.joinpath("METADATA").write_text("Metadata-Version: 2.1\nName: odd\nVersion: 1\n")
+    formats = {**{name: place for name, (place, _) in WRONG.items()}, "opens": "odd:OPENS", "judges": "odd:JUDGES"}
+    lines = [f"{name} = {place}\n" for name, place in {**formats, "raises": "raises:X", "absent": "odd:ABSENT"}.items()]
+    text = f"[blockkit.formats]\n{''.join(lines)}[blockkit.filters]\nsieve = odd:NUMBER\n"
+    metadata.joinpath("entry_points.txt").write_text(text)
+    (tmp_path / "lib" / "odd.py").write_text(ODD)
+    (tmp_path / "lib" / "raises.py").write_text("raise RuntimeError('no\\nluck')\n")
+    monkeypatch.syspath_prepend(tmp_path / "lib")
+    monkeypatch.chdir(tmp_path)
+    yield
+    sys.modules.pop("odd", None)
+
+
+@pytest.mark.usefixtures("odd")
+@pytest.mark.parametrize("name", WRONG)
+def test_an_entry_point_that_is_no_driver_is_named_with_what_was_expected(name: str) -> None:
+    place, problem = WRONG[name]
+    for use in (
+        lambda: blockkit.create_image("disk", name, 1000),
+        lambda: blockkit.open_image("disk", format=name),
+        lambda: blockkit.open_image({"driver": name, "file": MemoryNode(b"x")}),
+    ):
+        with pytest.raises(UnknownDriverError) as caught:
+            use()
+        assert str(caught.value) == f"entry point {name!r} of blockkit.formats, {place!r}, is no driver: {problem}"
+
+
+@pytest.mark.usefixtures("odd")
+def test_a_filter_that_is_none_is_named_too() -> None:
+    with pytest.raises(
+        UnknownDriverError, match=r"'sieve' of blockkit.filters, .*expected an object with name, Options,"
+    ):
+        blockkit.open_image({"driver": "sieve", "file": {"driver": "raw", "file": MemoryNode(b"x")}})
+
+
+@pytest.mark.usefixtures("odd")
+@pytest.mark.parametrize(("name", "problem"), [("raises", "no luck"), ("absent", ".*no attribute 'ABSENT'")])
+def test_a_module_that_fails_is_named_in_one_line(name: str, problem: str) -> None:
+    with pytest.raises(UnknownDriverError, match=f"driver {name!r} from '.*' cannot be loaded: {problem}$"):
+        blockkit.open_image("disk", format=name)
+
+
+@pytest.mark.usefixtures("odd")
+def test_a_format_that_only_opens_says_that_its_images_cannot_be_created(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(bytes(512))
+    for argv in (["create", "-f", "opens", "new", "1M"], ["convert", "-O", "opens", "source", "new"]):
+        done = run_blockkit("img", *argv)
+        assert (done.returncode, done.stderr) == (1, "blockkit: format opens: images cannot be created\n")
+        assert not (tmp_path / "new").exists()
+    source.write_bytes(b"precious")
+    with pytest.raises(UnsupportedOperationError, match="format opens: images cannot be created"):
+        blockkit.create_image("source", "judges", 1 << 20)
+    assert source.read_bytes() == b"precious", "it was refused before that was overwritten"
+
+
+def run_blockkit(*words: str) -> subprocess.CompletedProcess[str]:
+    path = os.pathsep.join((str(Path.cwd() / "lib"), str(EXAMPLES), str(ROOT)))
+    return subprocess.run(
+        [sys.executable, "-m", "blockkit", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env=os.environ | {"PYTHONPATH": path},
+    )
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_misspelt_name_is_suggested_and_nothing_of_the_package_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "boxed", None)  # importing it would fail
+    for use in (
+        lambda: blockkit.open_image("disk", format="boxd"),
+        lambda: blockkit.create_image("disk", "boxd", 1),
+        lambda: blockkit.open_image({"driver": "boxd", "file": MemoryNode(b"x")}),
+    ):
+        with pytest.raises(UnknownDriverError, match=r"'boxd'; did you mean 'boxed'$"):
+            use()
+    with pytest.raises(UnknownDriverError, match=r"known are boxed, qcow2, raw, tiny$"):
+        blockkit.open_image("disk", format="xyzzy")
 
 
 @pytest.mark.parametrize("driver", DRIVERS, ids=lambda driver: driver.name)

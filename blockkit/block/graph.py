@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from blockkit.block.driver import Judges
 from blockkit.block.opener import GraphOpener, OpenSettings, abandon, with_cache
 from blockkit.block.policy import ImplicitPolicy
 from blockkit.block.target import Target
-from blockkit.errors import OptionError, UsageError
+from blockkit.errors import OptionError, UnsupportedOperationError, UsageError
 from blockkit.names import implied_path, parse_name, uri_scheme
 from blockkit.options import Tree, build, nest, option_names, parse_dotted
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from blockkit.block.driver import FormatDriver
     from blockkit.block.node import Node
@@ -129,6 +130,7 @@ def create_image(
 
     Raises:
         UsageError: an option means nothing, the size is missing, or the backing file is the image itself.
+        UnsupportedOperationError: the driver of the format, or of the protocol, only opens what there is.
         NodeError: the storage below failed, or is locked.
 
     Example:
@@ -151,15 +153,27 @@ def create_image(
     with Target({"driver": protocol.name, **tree}) as target:
         size = _size_of_new(size, wanted, target, check=check_backing)
         if isinstance(driver, Judges):
-            driver.judge(size, create_options)
-        file = protocol.create(storage)
+            with _if_possible(f"format {driver.name}: images"):
+                driver.judge(size, create_options)
+        with _if_possible(f"protocol {protocol.name}: what holds images"):
+            file = protocol.create(storage)
         target.overwritten = True
         try:
-            driver.create(file, size, create_options)
+            with _if_possible(f"format {driver.name}: images"):
+                driver.create(file, size, create_options)
         except BaseException:
             abandon(file)
             raise
         file.close()
+
+
+@contextmanager
+def _if_possible(what: str) -> Iterator[None]:
+    """Let the body create ``what``, in the plural, unless the driver has not implemented that."""
+    try:
+        yield
+    except NotImplementedError as error:
+        raise UnsupportedOperationError(f"{what} cannot be created") from error
 
 
 def add_backing(driver: FormatDriver, wanted: Tree, backing_file: str | None, backing_format: str | None) -> None:

@@ -278,7 +278,7 @@ def _find(name: str) -> tuple[str, Any]:
     """Return the kind and the driver called ``name``."""
     from blockkit import formats, protocols
     from blockkit.block import filters
-    from blockkit.block.registry import find_driver, suggestion
+    from blockkit.block.registry import find_driver, known_names, suggestion
 
     name = name.replace("-", "_")
     kinds = (
@@ -287,10 +287,10 @@ def _find(name: str) -> tuple[str, Any]:
         ("filter", filters.FILTERS, filters.ENTRY_POINTS),
     )
     for kind, table, group in sorted(kinds, key=lambda entry: name not in entry[1]):
-        driver = find_driver(table, group, name)
+        driver = find_driver(table, group, kind, name)
         if driver is not None:
             return kind, driver
-    known = [known for _, table, _ in kinds for known in table]
+    known = {known for _, table, group in kinds for known in known_names(table, group)}
     raise UnknownDriverError(f"there is no driver {name!r}{suggestion(name, known)}")
 
 

@@ -24,8 +24,8 @@ def test_every_driver_of_the_tables_is_there_under_its_name(table: dict[str, str
 
 
 class Entry:
-    def __init__(self, value: str) -> None:
-        self.value = value
+    def __init__(self, name: str, value: str) -> None:
+        self.name, self.value = name, value
 
     def load(self) -> Any:
         module, _, attribute = self.value.partition(":")
@@ -38,9 +38,11 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     asked: list[tuple[str, str]] = []
     entries = {"foreign": "blockkit.formats.raw:DRIVER", "broken": "no_such_package_here:DRIVER"}
 
-    def entry_points(*, group: str, name: str) -> list[Entry]:
-        asked.append((group, name))
-        return [Entry(entries[name])] if group == "blockkit.formats" and name in entries else []
+    def entry_points(*, group: str, name: str | None = None) -> list[Entry]:
+        if name is not None:
+            asked.append((group, name))
+        found = entries if group == "blockkit.formats" else {}
+        return [Entry(known, value) for known, value in found.items() if name in (None, known)]
 
     monkeypatch.setattr(importlib.metadata, "entry_points", entry_points)
     return asked
@@ -67,6 +69,8 @@ def test_a_package_that_cannot_be_loaded_is_named(asked: list[tuple[str, str]]) 
 def test_a_name_nobody_has_brings_the_near_one_to_mind(asked: list[tuple[str, str]]) -> None:
     with pytest.raises(UnknownDriverError, match="there is no format 'qcow'; did you mean 'qcow2'"):
         format_driver("qcow")
+    with pytest.raises(UnknownDriverError, match="there is no format 'forein'; did you mean 'foreign'"):
+        format_driver("forein")
     for name in ("../x", "", "a b"):
         with pytest.raises(UnknownDriverError):
             format_driver(name)

@@ -19,11 +19,16 @@ if TYPE_CHECKING:
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are a literal table."""
+    """A group whose commands are a literal table.
 
-    def __init__(self, *args: Any, table: Mapping[str, Lazy], **extra: Any) -> None:
+    Attributes:
+        table: Its commands.
+        failure_code: The exit code of a command line that has none of them; None for the usual one.
+    """
+
+    def __init__(self, *args: Any, table: Mapping[str, Lazy], failure_code: int | None = None, **extra: Any) -> None:
         super().__init__(*args, **extra)
-        self.table = table
+        self.table, self.failure_code = table, failure_code
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.table)

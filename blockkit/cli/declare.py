@@ -28,6 +28,18 @@ EXITS: Final = {
     143: "terminated",
 }
 
+#: Image commands end as qemu-img's do: with 1 whatever is wrong, unless the code is an answer.
+FAILED: Final = 1
+AS_QEMU_IMG: Final[dict[str, Any]] = {
+    "failure_code": FAILED,
+    "exits": {
+        0: "success",
+        FAILED: "the command failed, or its words or the image are wrong",
+        130: "interrupted",
+        143: "terminated",
+    },
+}
+
 #: Where parameters wait for the command they belong to.
 _WAITING: Final = "__declared_parameters__"
 

@@ -61,12 +61,18 @@ def invoke(words: Sequence[str], settings: Settings) -> int:
         raise KeyboardInterrupt from error
     except click.exceptions.NoArgsIsHelpError as error:
         print(error.format_message(), file=sys.stderr)  # noqa: T201
-        return error.exit_code
+        return _code_of(error)
     except click.UsageError as error:
         text = error.format_message().rstrip(".")
-        declared = getattr(error.ctx.command, "declared", None) if error.ctx else None
         raise WrongWordsError(
             text[:1].lower() + text[1:],
             path=error.ctx.command_path if error.ctx else "",
-            exit_code=getattr(declared, "failure_code", None) or error.exit_code,
+            exit_code=_code_of(error),
         ) from error
+
+
+def _code_of(error: click.UsageError) -> int:
+    """Return the exit code of wrong words: that of the command or the group they are for, if it has its own."""
+    command = error.ctx.command if error.ctx else None
+    found: int | None = getattr(getattr(command, "declared", command), "failure_code", None)
+    return found or error.exit_code

@@ -62,7 +62,7 @@ def test_nothing_is_lost_without_consent(words: tuple[str, ...], image: tuple[st
     driver, path = image
     before = path.read_bytes()
     result = img("resize", "-f", driver, *words[:-1], path, words[-1])
-    assert result.code == 2
+    assert result.code == 1
     assert result.err.count("\n") == 1
     assert path.read_bytes() == before
 

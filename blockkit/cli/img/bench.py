@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from blockkit.cli.declare import INTEGER, Choice, WrongWordsError, declared, option
+from blockkit.cli.declare import AS_QEMU_IMG, INTEGER, Choice, WrongWordsError, declared, option
 from blockkit.cli.images import open_named
 from blockkit.cli.output import echo
 from blockkit.cli.parameters import SIZE, cache_option, format_option, image_argument, opening, quiet_option
@@ -17,6 +17,7 @@ from blockkit.units import format_size
         "blockkit img bench -c 10000 -d 4 disk.qcow2",
         "blockkit img bench -w -s 64K -f raw --pattern 170 scratch.raw",
     ),
+    **AS_QEMU_IMG,
 )
 @image_argument()
 @option("-c", "--count", type=INTEGER, default=75000, show_default=True, help="Requests in all.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from blockkit.cli.declare import Integer, WrongWordsError, argument, declared, option
+from blockkit.cli.declare import AS_QEMU_IMG, Integer, WrongWordsError, argument, declared, option
 from blockkit.cli.images import creation_options, policy_named, warn
 from blockkit.cli.parameters import FORMAT, IMAGE, SIZE, cache_option, format_option, opening, quiet_option
 from blockkit.cli.progress import watch, watching
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         "blockkit img convert -O qcow2 -B base.qcow2 -F qcow2 disk.qcow2 overlay.qcow2",
         "blockkit img convert -O qcow2 disk.raw - | ssh host 'cat > disk.qcow2'",
     ),
+    **AS_QEMU_IMG,
 )
 @argument("images", nargs=-1, type=IMAGE, metavar="SOURCE... TARGET")
 @format_option(what="the sources")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from blockkit.cli.declare import WrongWordsError, argument, declared, option
+from blockkit.cli.declare import AS_QEMU_IMG, WrongWordsError, argument, declared, option
 from blockkit.cli.images import creation_options
 from blockkit.cli.output import echo
 from blockkit.cli.parameters import FORMAT, IMAGE, SIZE, object_option, quiet_option
@@ -17,6 +17,7 @@ from blockkit.cli.parameters import FORMAT, IMAGE, SIZE, object_option, quiet_op
         "blockkit img create -f qcow2 -b base.qcow2 -F qcow2 overlay.qcow2",
         "blockkit img create -f qcow2 -o help",
     ),
+    **AS_QEMU_IMG,
 )
 @argument("image", type=IMAGE, required=False)
 @argument("size", type=SIZE, required=False)

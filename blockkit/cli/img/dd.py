@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from blockkit.cli.declare import argument, declared, option
+from blockkit.cli.declare import AS_QEMU_IMG, argument, declared, option
 from blockkit.cli.images import creation_options, open_named, warn
 from blockkit.cli.parameters import FORMAT, format_option, opening, quiet_option
 from blockkit.cli.progress import watch, watching
@@ -16,6 +16,7 @@ from blockkit.cli.progress import watch, watching
         "blockkit img dd -O qcow2 bs=1M if=disk.raw of=disk.qcow2",
         "blockkit img dd bs=512 count=1 if=disk.qcow2 of=boot-sector.raw",
     ),
+    **AS_QEMU_IMG,
 )
 @argument("operands", nargs=-1, metavar="if=IMAGE of=IMAGE [bs=SIZE] [count=BLOCKS] [skip=BLOCKS]")
 @format_option(what="the source")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from blockkit.cli.declare import declared, option
+from blockkit.cli.declare import AS_QEMU_IMG, declared, option
 from blockkit.cli.images import open_named
 from blockkit.cli.output import echo, print_json
 from blockkit.cli.parameters import format_option, image_argument, opening, output_option
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         "blockkit img info --output json --backing-chain overlay.qcow2",
         "blockkit img info --limits disk.qcow2",
     ),
+    **AS_QEMU_IMG,
 )
 @image_argument()
 @format_option()

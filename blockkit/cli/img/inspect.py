@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from blockkit.cli.declare import WrongWordsError, argument, declared
+from blockkit.cli.declare import AS_QEMU_IMG, WrongWordsError, argument, declared
 from blockkit.cli.images import open_named, warn
 from blockkit.cli.output import valid
 from blockkit.cli.parameters import format_option, image_argument, opening, output_option
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         "blockkit img inspect disk.qcow2 header",
         "blockkit img inspect --output json disk.qcow2 'l2 table'",
     ),
+    **AS_QEMU_IMG,
 )
 @image_argument()
 @argument("structures", nargs=-1, metavar="[STRUCTURE]...")

@@ -6,10 +6,10 @@ import sys
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from blockkit.cli.declare import declared, option
+from blockkit.cli.declare import AS_QEMU_IMG, declared, option
 from blockkit.cli.images import open_named
 from blockkit.cli.parameters import SIZE, format_option, image_argument, opening, output_option
-from blockkit.errors import ImageError, OptionError
+from blockkit.errors import ImageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,6 +27,7 @@ _BATCH: Final = 4096
         "blockkit img map disk.qcow2",
         "blockkit img map --output json --start-offset 1G --max-length 64M disk.qcow2",
     ),
+    **AS_QEMU_IMG,
 )
 @image_argument()
 @format_option()
@@ -48,8 +49,6 @@ def command(
     from blockkit.img.map import map_image, map_json
 
     with open_named(image, fmt, image_opts=image_opts, share=share, policy=policy) as node:
-        if start_offset > node.size:
-            raise OptionError(f"--start-offset: {start_offset} is behind the end of the disk, {node.size} bytes")
         if output == "json":
             for text in map_json(node, start_offset, max_length):
                 sys.stdout.write(text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from blockkit.cli.declare import WrongWordsError, declared, option
+from blockkit.cli.declare import AS_QEMU_IMG, WrongWordsError, declared, option
 from blockkit.cli.images import creation_options, open_named
 from blockkit.cli.output import echo, print_json
 from blockkit.cli.parameters import FORMAT, SIZE, format_option, image_argument, opening, output_option
@@ -15,6 +15,7 @@ from blockkit.cli.parameters import FORMAT, SIZE, format_option, image_argument,
         "blockkit img measure -O qcow2 disk.raw",
         "blockkit img measure -O qcow2 -o cluster_size=2M --size 1T",
     ),
+    **AS_QEMU_IMG,
 )
 @image_argument(required=False)
 @format_option()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from blockkit.cli.declare import Choice, argument, declared, option
+from blockkit.cli.declare import AS_QEMU_IMG, Choice, argument, declared, option
 from blockkit.cli.images import open_named
 from blockkit.cli.output import echo
 from blockkit.cli.parameters import format_option, image_argument, opening, quiet_option
@@ -30,6 +30,7 @@ def _keep_negative(words: list[str]) -> list[str]:
         "blockkit img resize -f raw --preallocation falloc disk.raw 20G",
         "blockkit img resize --shrink -f raw disk.raw -1G",
     ),
+    **AS_QEMU_IMG,
 )
 @image_argument()
 @argument("size", metavar="[+|-]SIZE")

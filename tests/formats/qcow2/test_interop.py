@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 SIZE = 3 << 20
 
 AXES: dict[str, tuple[object, ...]] = {
-    "cluster_size": (512, 4096, 65536, 2 << 20),
-    "refcount_bits": (1, 8, 16, 64),
+    "cluster_size": tuple(512 << bits for bits in range(13)),
+    "refcount_bits": (1, 2, 4, 8, 16, 32, 64),
     "compat": ("1.1", "0.10"),
     "compression_type": ("zlib", "zstd"),
     "lazy_refcounts": (False, True),
@@ -48,18 +48,22 @@ def possible(case: dict[str, object]) -> bool:
 def pairwise() -> list[dict[str, object]]:
     """Return few cases that have every possible pair of values of two options between them."""
     everything = [dict(zip(AXES, values, strict=True)) for values in itertools.product(*AXES.values())]
-    everything = [case for case in everything if possible(case)]
-    random.Random(1).shuffle(everything)
-
-    def pairs(case: dict[str, object]) -> set[tuple[object, ...]]:
-        return set(itertools.combinations(case.items(), 2))
-
-    left: set[tuple[object, ...]] = set().union(*map(pairs, everything))
+    pairs = [frozenset(itertools.combinations(case.items(), 2)) for case in everything if possible(case)]
+    having: dict[tuple[object, ...], list[frozenset[tuple[object, ...]]]] = {}
+    for case in pairs:
+        for pair in case:
+            having.setdefault(pair, []).append(case)
+    rng = random.Random(1)
+    left = dict.fromkeys(sorted(having, key=str))
     chosen = []
     while left:
-        chosen.append(max(everything, key=lambda case: len(pairs(case) & left)))
-        left -= pairs(chosen[-1])
-    return chosen
+        # The first pair that is left, with as many others as one of some cases has.
+        among = having[next(iter(left))]
+        best = max(rng.sample(among, min(100, len(among))), key=lambda case: sum(pair in left for pair in case))
+        for pair in best:
+            left.pop(pair, None)
+        chosen.append({key: value for pair in best for key, value in pair})
+    return [{key: case[key] for key in AXES} for case in chosen]
 
 
 CASES = pairwise()

@@ -33,7 +33,7 @@ class Image:
         options: What a qcow2 image was created with.
         cluster_size: Bytes; a sector's of a raw image.
         snapshots: Names of its internal snapshots.
-        has_bitmap: Whether there is a persistent bitmap.
+        has_stale_bitmap: Whether there is a persistent bitmap that was not saved.
     """
 
     path: Path
@@ -42,11 +42,11 @@ class Image:
     options: list[str] = field(default_factory=list)
     cluster_size: int = SECTOR
     snapshots: list[str] = field(default_factory=list)
-    has_bitmap: bool = False
+    has_stale_bitmap: bool = False
 
     def resizes(self, *, grows: bool) -> bool:
         """Whether it can be made longer, or shorter."""
-        return not self.has_bitmap and (not self.snapshots or (grows and "compat=0.10" not in self.options))
+        return not self.has_stale_bitmap and (not self.snapshots or (grows and "compat=0.10" not in self.options))
 
     def contents(self) -> bytes:
         """Return what QEMU reads of it, in whole sectors."""
@@ -61,6 +61,11 @@ class Image:
         """Return what ``qemu-img info`` tells."""
         found = run_program("qemu-img", "info", "-f", self.format, "--output=json", self.path)
         return dict(json.loads(found))
+
+    def bitmap_flags(self) -> set[str]:
+        """Return what ``qemu-img info`` calls its bitmap; nothing without one."""
+        found = self.information()["format-specific"]["data"].get("bitmaps", [])
+        return {flag for bitmap in found for flag in bitmap["flags"]}
 
 
 def padded(data: bytes) -> bytes:
@@ -191,10 +196,18 @@ class ChainMaker:
                 run_program("qemu-img", "snapshot", "-c", image.snapshots[-1], path)
                 made.append(f"snapshot s{number}")
         if rng.random() < 0.1 and "compat=0.10" not in options:
-            run_program("qemu-img", "bitmap", "--add", path, "b0")
-            image.has_bitmap = True
-            made.append("bitmap")
+            made += self.add_bitmap(image, disk)
         return image
+
+    def add_bitmap(self, image: Image, size: int) -> list[str]:
+        """Add a bitmap that QEMU has set bits in, which may be disabled after that; return what was done."""
+        rng, granularity = self._rng, self._rng.choice([SECTOR, 4 * KiB, 64 * KiB, MiB])
+        run_program("qemu-img", "bitmap", "--add", "-g", granularity, image.path, "b0")
+        made = [f"bitmap -g {granularity}", *self.exercise(image, size, rng.randrange(4))]
+        if rng.random() < 0.6:
+            run_program("qemu-img", "bitmap", "--disable", image.path, "b0")
+            made.append("disable bitmap")
+        return made
 
     def exercise(self, image: Image, size: int, count: int) -> list[str]:
         """Have qemu-io do some requests; return them."""

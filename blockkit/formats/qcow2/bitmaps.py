@@ -16,6 +16,8 @@ from blockkit.formats.qcow2.schema import Autoclear, BitmapFlag, BitmapHeader, B
 from blockkit.units import GiB, align_up, format_size
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from blockkit.block.node import Node
     from blockkit.formats.qcow2.header import HeaderCluster
 
@@ -24,11 +26,12 @@ _WHERE: Final = "qcow2 bitmap directory"
 #: Bytes of the fixed part of a directory entry.
 FIXED_SIZE: Final = 24
 
-#: Where ``flags`` lies in a directory entry, bytes.
+#: Where ``bitmap_table_size`` and ``flags`` lie in a directory entry, bytes.
+_TABLE_SIZE_AT: Final = 8
 _FLAGS_AT: Final = 12
 
 #: Bytes of bits one bitmap may have on disk, as QEMU limits them.
-_MAX_STORED: Final = GiB // 2
+MAX_STORED: Final = GiB // 2
 
 #: A bitmap table entry: offset, or (without one) bit 0: all bits are ones.
 TABLE_RESERVED_MASK: Final = 0xFF00_0000_0000_01FE
@@ -71,6 +74,24 @@ class Bitmap:
     def enabled(self) -> bool:
         """Whether every change of the disk is to be recorded in it."""
         return bool(self.flags & BitmapFlag.AUTO)
+
+    def bits(self, size: int) -> int:
+        """Return how many bits stand for a disk of ``size`` bytes."""
+        return size + self.granularity - 1 >> self.granularity_bits
+
+    # Each of these changes one field in place, which lies in one sector; two fields need not.
+
+    def write_table_offset(self, file: Node, offset: int) -> None:
+        """Name another place of the table in the directory, bytes."""
+        file.push(self.entry_offset, [memoryview(offset.to_bytes(8, "big"))])
+
+    def write_table_size(self, file: Node, entries: int) -> None:
+        """Change the size of the table in the directory."""
+        file.push(self.entry_offset + _TABLE_SIZE_AT, [memoryview(entries.to_bytes(4, "big"))])
+
+    def write_flags(self, file: Node, flags: BitmapFlag) -> None:
+        """Change the flags in the directory."""
+        file.push(self.entry_offset + _FLAGS_AT, [memoryview(int(flags).to_bytes(4, "big"))])
 
 
 def bitmaps_extension(header: HeaderCluster) -> BitmapsExtension | None:
@@ -173,13 +194,13 @@ def _parse_entry(directory: bytes, position: int, start: int, header: HeaderClus
             f"not a multiple of the cluster size {cluster_size:#x}",
         )
     stored = entry.bitmap_table_size * cluster_size
-    if not 1 <= entry.bitmap_table_size <= schema.MAX_BITMAP_TABLE_ENTRIES or stored > _MAX_STORED:
+    if not 1 <= entry.bitmap_table_size <= schema.MAX_BITMAP_TABLE_ENTRIES or stored > MAX_STORED:
         fail(
             FormatError,
             f"bitmap_table_size of bitmap {name!r} is {entry.bitmap_table_size}, "
-            f"not from 1 to what holds {format_size(_MAX_STORED)} of bits",
+            f"not from 1 to what holds {format_size(MAX_STORED)} of bits",
         )
-    needed = stored_size(header.fixed.size, entry.granularity_bits) + cluster_size - 1 >> header.fixed.cluster_bits
+    needed = table_entries(header.fixed.size, entry.granularity_bits, header.fixed.cluster_bits)
     # One that was not saved may have missed that the disk was resized.
     if not flags & BitmapFlag.IN_USE and entry.bitmap_table_size != needed:
         fail(
@@ -204,16 +225,32 @@ def stored_size(size: int, granularity_bits: int) -> int:
     return align_up(bits, 64) // 8
 
 
-def mark_in_use(file: Node, header: HeaderCluster) -> None:
+def table_entries(size: int, granularity_bits: int, cluster_bits: int) -> int:
+    """Return the entries that the bitmap table for a disk of ``size`` bytes has: one for each cluster of bits."""
+    return stored_size(size, granularity_bits) + (1 << cluster_bits) - 1 >> cluster_bits
+
+
+def mark_in_use(file: Node, header: HeaderCluster, marked: set[str] | None = None) -> None:
     """Declare every enabled bitmap stale, in place and durably; to be done before the disk is first changed.
 
     Nothing here records changes, so a bitmap that promised to know them all must not be trusted any more.
+
+    Args:
+        file: What holds the image.
+        header: Of the image.
+        marked: Gets the names of those that were not stale before, even if that fails half way.
     """
-    written = False
-    for bitmap in read_bitmaps(file, header):
-        if bitmap.enabled and not bitmap.in_use:
-            flags = int(bitmap.flags | BitmapFlag.IN_USE).to_bytes(4, "big")
-            file.push(bitmap.entry_offset + _FLAGS_AT, [memoryview(flags)])
-            written = True
-    if written:
+    enabled = [bitmap for bitmap in read_bitmaps(file, header) if bitmap.enabled]
+    if marked is not None:
+        marked.update(bitmap.name for bitmap in enabled if not bitmap.in_use)
+    # Those that are stale already too: that may not be durable, if this failed before.
+    mark(file, enabled)
+
+
+def mark(file: Node, bitmaps: Collection[Bitmap]) -> None:
+    """Declare ``bitmaps`` stale, in place and durably."""
+    for bitmap in bitmaps:
+        if not bitmap.in_use:
+            bitmap.write_flags(file, bitmap.flags | BitmapFlag.IN_USE)
+    if bitmaps:
         file.flush()

@@ -50,6 +50,7 @@ class Metadata:
     Attributes:
         lock: Held by whoever calls any method here.
         armed: Whether :meth:`arm` was called.
+        marked_bitmaps: Names of the bitmaps that are stale for what was done since the image was opened.
 
     Args:
         file: What holds the metadata.
@@ -78,6 +79,7 @@ class Metadata:
         self.file, self.data, self.header, self.geometry = file, data, header, header.geometry
         self._released = released
         self.armed = False
+        self.marked_bitmaps: set[str] = set()
         self._lazy = False
         self._damaged = False
         # What is in memory is the truth; a header that could not be written is written again by the next commit.
@@ -199,7 +201,7 @@ class Metadata:
         if header.autoclear & Autoclear.BITMAPS:
             from blockkit.formats.qcow2.bitmaps import mark_in_use
 
-            mark_in_use(self.file, header)
+            mark_in_use(self.file, header, self.marked_bitmaps)
         known = header.autoclear & _KNOWN_AUTOCLEAR
         incompatible = header.incompatible
         if header.compatible & Compatible.LAZY_REFCOUNTS:

@@ -133,8 +133,10 @@ class Qcow2Node(Qcow2Writer):
                 return check_image(self.file, self.header, repair)
             finally:
                 with self._lock:
+                    marked = self.metadata.marked_bitmaps
                     self.header = read_header(self.file)
                     self._load()
+                    self.metadata.marked_bitmaps = marked
                     self._bump_generation()
 
     def structures(self) -> Iterator[Structure]:

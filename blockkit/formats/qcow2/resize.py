@@ -10,8 +10,8 @@ from blockkit.block.node import Kind, Preallocation
 from blockkit.block.tables import encode_u64
 from blockkit.block.zeros import zeros
 from blockkit.errors import BlockkitError, NoSpaceError, UnsupportedOperationError
-from blockkit.formats.qcow2 import schema
-from blockkit.formats.qcow2.schema import COPIED, ExtensionType
+from blockkit.formats.qcow2 import bitmap_tables, schema
+from blockkit.formats.qcow2.schema import COPIED
 
 if TYPE_CHECKING:
     from blockkit.block.node import Node
@@ -24,14 +24,12 @@ def resize(node: Qcow2Node, size: int, preallocate_as: Preallocation) -> None:
     """Make ``node`` a disk of ``size`` bytes; new bytes read as zeros, whatever the backing holds there.
 
     Raises:
-        UnsupportedOperationError: the image has bitmaps, or snapshots it could not be resized beside.
-        NoSpaceError: the L1 table would exceed its limit.
+        UnsupportedOperationError: the image has snapshots or stale bitmaps that it cannot be resized beside.
+        NoSpaceError: the L1 table, or a bitmap, would exceed its limit.
     """
     fixed = node.header.fixed
     if size == node.size:
         return
-    if node.header.extension(ExtensionType.BITMAPS) is not None:
-        raise UnsupportedOperationError(f"{node}: cannot be resized while it has persistent bitmaps")
     if fixed.nb_snapshots and (fixed.version < 3 or size < node.size):
         raise UnsupportedOperationError(
             f"{node}: cannot be {'shrunk' if size < node.size else 'resized'} while it has internal snapshots"
@@ -40,6 +38,7 @@ def resize(node: Qcow2Node, size: int, preallocate_as: Preallocation) -> None:
         raise UnsupportedOperationError(f"{node}: size {size} is not a multiple of 512")
     if size > schema.MAX_VIRTUAL_SIZE:
         raise NoSpaceError(f"{node}: size {size} is more than {schema.MAX_VIRTUAL_SIZE}, the most qcow2 can hold")
+    bitmap_tables.require_resizable(node, size)
     old = node.size
     if size < old:
         _shrink(node, size)
@@ -49,14 +48,15 @@ def resize(node: Qcow2Node, size: int, preallocate_as: Preallocation) -> None:
     node.extend_reach(-(-size // node.cluster_size) * node.cluster_size)
     _hide_tail(node, old, size)
     start = -(-old // node.cluster_size) * node.cluster_size
-    if start < size:
-        # Before anybody may write there.
-        try:
+    try:
+        if start < size:
+            # Before anybody may write there.
             preallocate(node, start, size - start, preallocate_as)
-        except BaseException:
-            _give_back(node, old, size)
-            raise
-    node.set_size(size)
+        tables = bitmap_tables.write_tables(node, size)
+    except BaseException:
+        _give_back(node, old, size)
+        raise
+    bitmap_tables.change_size(node, size, tables)
 
 
 def _grow_l1(node: Qcow2Node, size: int) -> None:
@@ -112,9 +112,15 @@ def _shrink(node: Qcow2Node, size: int) -> None:
     """Drop everything behind ``size``, then say so in the header."""
     geometry = node.header.geometry
     first, last = geometry.clusters(size), geometry.clusters(node.size)
-    with node.cutting(first, last, size):
-        _drop(node, first, last, keep_tables=geometry.l1_entries(size))
-    node.set_size(size)
+    # These may find no room, so they come before what cannot be undone.
+    tables = bitmap_tables.write_tables(node, size)
+    try:
+        with node.cutting(first, last, size):
+            _drop(node, first, last, keep_tables=geometry.l1_entries(size))
+    except BaseException:
+        bitmap_tables.give_back(node, tables)
+        raise
+    bitmap_tables.change_size(node, size, tables)
     node.flush()
 
 

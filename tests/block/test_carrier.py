@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import mmap
 import os
+import random
 import resource
 import tempfile
 from array import array
@@ -563,3 +565,88 @@ def test_cells_are_never_given_out_for_what_must_be_aligned(direct_path: Path) -
         assert isinstance(cell, array)
         assert cell[0] == node.fileno()
     assert cell[0] == -1
+
+
+@pytest.fixture
+def together(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """How many pieces were handed over at once, and how many of them were dealt with."""
+    made: list[tuple[int, int]] = []
+    real = Carrier.carry_pieces
+
+    def note(self: Carrier, buffer: memoryview, source: Any, target: Any, pieces: Any) -> int:
+        done = real(self, buffer, source, target, pieces)
+        made.append((len(pieces), done))
+        return done
+
+    monkeypatch.setattr(Carrier, "carry_pieces", note)
+    return made
+
+
+def scattered(path: Path) -> bytes:
+    """Make an image of clusters that lie in the file in another order than on the disk, some of them zero in part."""
+    rng = random.Random(7)
+    create_image(path, "qcow2", 32 * MIB, options={"cluster_size": 4096})
+    places = rng.sample(range(8192), 2000)
+    with open_image(path, read_only=False) as node:
+        for place in places:
+            data = rng.randbytes(4096)
+            cut = rng.choice([0, 0, 512, 2048, 4095])
+            node.write(place * 4096, bytes(cut) + data[cut:])
+        return node.read(0, node.size)
+
+
+@pytest.mark.parametrize("sparse", [4096, 512, 0])
+@pytest.mark.parametrize("shift", [0, MIB, 1024])
+def test_what_lies_anywhere_is_handed_over_together(
+    tmp_path: Path, seen: Seen, together: list[tuple[int, int]], sparse: int, shift: int
+) -> None:
+    data = scattered(tmp_path / "a")
+    create_image(tmp_path / "b", "raw", len(data) + shift)
+    with (
+        open_image(tmp_path / "a") as left,
+        open_image(tmp_path / "b", format="raw", read_only=False) as right,
+    ):
+        copy(left, right, CopyPlan(sparse_size=sparse, target_is_zero=True), target_offset=shift)
+    assert (tmp_path / "b").read_bytes() == bytes(shift) + data
+    if sparse:
+        assert all(done == count for count, done in together)
+        assert sum(done for _, done in together) > 1000
+        assert max(count for count, _ in together) == 256
+
+
+@pytest.mark.parametrize("most", [0, 1, 17])
+def test_where_native_code_ends_python_goes_on(
+    tmp_path: Path, seen: Seen, together: list[tuple[int, int]], most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = scattered(tmp_path / "a")
+    create_image(tmp_path / "b", "raw", len(data))
+    make = Carrier.__init__
+
+    def init(self: Carrier, function: Any, many: Any, *args: Any) -> None:
+        make(self, function, lambda none, job, pieces, count: many(none, job, pieces, min(count, most)), *args)
+
+    monkeypatch.setattr(Carrier, "__init__", init)
+    with (
+        open_image(tmp_path / "a") as left,
+        open_image(tmp_path / "b", format="raw", read_only=False) as right,
+    ):
+        copy(left, right, CopyPlan(target_is_zero=True))
+    assert (tmp_path / "b").read_bytes() == data
+    assert {done for count, done in together if count > most} == {most}
+
+
+def test_pieces_that_end_early_are_not_taken_for_done(tmp_path: Path) -> None:
+    found = carrier(64 * 1024, 4096, compiled=True)
+    assert found is not None
+    (tmp_path / "a").write_bytes(os.urandom(10_000))
+    create_image(tmp_path / "b", "raw", MIB)
+    buffer = memoryview(mmap.mmap(-1, 64 * 1024))
+    with open_path(tmp_path / "a") as left, open_path(tmp_path / "b", read_only=False) as right:
+        pieces = [(0, 8192, 8192, 4096), (4096, 0, 0, 4096), (8192, 65536, 65536, 4096), (0, 131072, 131072, 512)]
+        assert found.carry_pieces(buffer, left, right, pieces) == 2
+        assert found.carry_pieces(buffer, left, right, [*pieces[:2], (0, MIB - 100, MIB - 100, 512)]) == 0
+        assert right.read(0, 12_288) == left.read(4096, 4096) + bytes(4096) + left.read(0, 4096)
+        stop = left.watch_calls(lambda _: None)
+        assert found.carry_pieces(buffer, left, right, pieces) == 0
+        stop()
+        assert found.carry_pieces(buffer, left, right, pieces) == 2

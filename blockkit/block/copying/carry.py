@@ -41,6 +41,29 @@ NOTED: Final[int] = 13
 MOST: Final[int] = 14
 JOB_WORDS: Final[int] = 15
 
+# The words of a piece, one of many that lie anywhere.
+PIECE_SOURCE: Final[int] = 0
+PIECE_TARGET: Final[int] = 1
+PIECE_OFFSET: Final[int] = 2
+PIECE_LENGTH: Final[int] = 3
+PIECE_WORDS: Final[int] = 4
+
+
+def carry_pieces(job: int, pieces: int, count: int) -> int:
+    """Copy pieces, each with these words of its own; return how many, from the first on, are dealt with whole."""
+    number = 0
+    while number < count:
+        piece = pieces + number * PIECE_WORDS * 8
+        host_write(job + SOURCE_AT * 8, 8, host_read(piece + PIECE_SOURCE * 8, 8))
+        host_write(job + TARGET_AT * 8, 8, host_read(piece + PIECE_TARGET * 8, 8))
+        host_write(job + OFFSET * 8, 8, host_read(piece + PIECE_OFFSET * 8, 8))
+        length = host_read(piece + PIECE_LENGTH * 8, 8)
+        host_write(job + LENGTH * 8, 8, length)
+        if carry(job) != length:
+            return number
+        number += 1
+    return count
+
 
 def carry(job: int) -> int:
     """Copy; return how many bytes, from the first on, are dealt with."""

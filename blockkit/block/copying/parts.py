@@ -25,6 +25,9 @@ STRETCH = 8192 * KiB
 SPAN = 16 * MiB
 _SLOW, _QUICK = 0.1, 0.02
 
+#: What one worker takes at once, bytes, of data that native code copies, wherever it lies.
+_GATHERED = 4 * MiB
+
 #: Parts one worker takes at once, where they are short.
 _MAX_BATCH = 256
 
@@ -56,6 +59,7 @@ class Parts:
     Attributes:
         tells_places: Of data it is told what holds it, where native code may read that.
         span: Runs of such data are cut at multiples of so many bytes, if it is more than a chunk.
+        gathers: What one worker takes may be many chunks, of data that lies anywhere.
         given: Bytes of data that were taken.
     """
 
@@ -67,7 +71,7 @@ class Parts:
         self._chunk, self._scattered, self._room_unit = chunk, scattered, room_unit
         self._stretch = min(STRETCH, room_reach)
         self._skips_zeros = fresh and plan.sparse_size > 0
-        self.tells_places = False
+        self.tells_places = self.gathers = False
         self.span = self.given = 0
         self._lock = threading.Lock()
         self._cut_parts = self._cut()
@@ -78,6 +82,7 @@ class Parts:
         """Return what one worker is to do next; nothing at the end. By any thread."""
         batch: list[Part] = []
         filled, chunk = 0, self._chunk
+        enough = _GATHERED if self.gathers else chunk
         bound = self._end
         with self._lock:
             if not self._began:
@@ -87,9 +92,10 @@ class Parts:
                 data = part[1] - part[0] if part[2] else 0
                 self.given += data
                 self._ahead = next(self._cut_parts, None)
-                if self._scattered:
+                if self._scattered or self.gathers:
                     filled += data
-                    if filled >= chunk or len(batch) >= _MAX_BATCH:
+                    # What fills a chunk alone is not worth gathering: it is cut as large as suits at the moment.
+                    if filled >= enough or len(batch) >= _MAX_BATCH or (self.gathers and data >= chunk):
                         break
                 elif len(batch) == 1:
                     bound = (part[0] + self._shift) // chunk * chunk + chunk - self._shift

@@ -34,13 +34,27 @@ class PlainCopier(Copier):
         return self._by_descriptor and not self._copies_range
 
     def deal(self, buffer: memoryview, batch: list[Part]) -> None:
-        """Copy parts one by one."""
-        for part in batch:
+        """Copy parts: natively those that can be, together, the others one by one."""
+        self.parts.gathers = self.carrier is not None
+        done = self._carry_together(buffer, batch) if self.carrier is not None and len(batch) > 1 else 0
+        for part in batch[done:]:
             start, end, is_data = part[:3]
             if not is_data:
                 self.write_zeros(start, end)
             elif not (self._copies_range and self._copy_range(start, end)):
                 self._copy_part(buffer, part)
+
+    def _carry_together(self, buffer: memoryview, batch: list[Part]) -> int:
+        """Copy as many parts as native code can, from the first on; return how many."""
+        node, moved, shift = batch[0][3], self._moved, self.shift
+        pieces = []
+        for start, end, _, holder, place in batch:
+            if holder is not node or end - start >= self.chunk:
+                break
+            pieces.append((place, start + moved, start + shift, end - start))
+        if node is None or self.carrier is None or not pieces:
+            return 0
+        return self.carrier.carry_pieces(buffer, node, self._below, pieces)
 
     def _copy_part(self, buffer: memoryview, part: Part) -> None:
         """Copy a part, natively as far as that goes."""

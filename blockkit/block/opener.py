@@ -206,9 +206,7 @@ class GraphOpener:
         if below is None and kind == "format" and "filename" in tree:
             below = {"driver": "file", "filename": tree.pop("filename")}
         if below is None:
-            for key in tree:
-                if near := _near_miss(key, ("file", "filename") if kind == "format" else ("file",)):
-                    raise OptionError(f"{name}: there is no option {key!r}; did you mean {near!r}")
+            _refuse_misspelt(tree, ("file", "filename") if kind == "format" else ("file",), name)
             raise OptionError(f"{name}: option 'file' is needed: what the {kind} stands on")
         # A format stands on storage. A filter stands on whatever could stand in its place.
         open_below = self.open_image if is_image and kind == "filter" else self.open_storage
@@ -306,17 +304,17 @@ def _pop_storage(tree: Tree, where: str) -> object:
         return tree.pop("file")
     if "filename" in tree:
         return parse_name(tree.pop("filename"))
-    for key in tree:
-        if near := _near_miss(key, _OF_FORMATS):
-            raise OptionError(f"{where}: there is no option {key!r}; did you mean {near!r}")
+    _refuse_misspelt(tree, _OF_FORMATS, where)
     raise OptionError(f"{where}: option 'file' or 'driver' is needed")
 
 
-def _near_miss(key: str, known: tuple[str, ...]) -> str | None:
-    """Return which of ``known`` a misspelt key means, if any."""
-    from difflib import get_close_matches
+def _refuse_misspelt(tree: Tree, known: tuple[str, ...], where: str) -> None:
+    """Tell of a key that can only be one of ``known``, misspelt; which is why that is missing."""
+    from blockkit.block.registry import near_miss
 
-    return next(iter(get_close_matches(key, known, n=1)), None)
+    for key in tree:
+        if near := near_miss(key, known):
+            raise OptionError(f"{where}: there is no option {key!r}; did you mean {near!r}")
 
 
 def _pop_flag(tree: Tree, key: str, default: bool) -> bool:

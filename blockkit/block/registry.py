@@ -100,10 +100,14 @@ def known_names(table: Mapping[str, str], group: str) -> set[str]:
 
 def suggestion(word: str, known: Iterable[str]) -> str:
     """Return the end of an error about ``word``: the near miss among ``known``, or all of them."""
+    names = sorted(known)
+    if near := near_miss(word, names):
+        return f"; did you mean {near!r}"
+    return f"; known are {', '.join(names)}" if names else "; there are none"
+
+
+def near_miss(word: str, known: Iterable[str]) -> str | None:
+    """Return which of ``known`` a misspelt word means, if any."""
     from difflib import get_close_matches
 
-    names = sorted(known)
-    near = get_close_matches(word.replace("-", "_"), names, n=1)
-    if near:
-        return f"; did you mean {near[0]!r}"
-    return f"; known are {', '.join(names)}" if names else "; there are none"
+    return next(iter(get_close_matches(word.replace("-", "_"), list(known), n=1)), None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
-from blockkit.cli.declare import Choice, declared, option
+from blockkit.cli.declare import FAILED, Choice, declared, option
 from blockkit.cli.images import open_named, takes_option
 from blockkit.cli.output import echo, print_json
 from blockkit.cli.parameters import (
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 #: Exit codes, as scripts written for qemu-img know them.
 CLEAN: Final = 0
-FAILED: Final = 1
 CORRUPT: Final = 2
 LEAKS: Final = 3
 UNSUPPORTED: Final = 63

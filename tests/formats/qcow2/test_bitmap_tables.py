@@ -24,6 +24,7 @@ from blockkit.testing.memory import MemoryNode
 from blockkit.testing.powercut import PowerCutNode
 from blockkit.units import GiB
 from tests.conftest import run_program
+from tests.formats.qcow2.failing import FailsOnce
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -304,26 +305,10 @@ def test_a_power_cut_leaves_bits_that_are_right_or_stale(tmp_path: Path, flushes
 
 @pytest.mark.parametrize("size", [SPAN * 7 // 2, SPAN * 3 // 2])
 def test_resizing_that_fails_costs_bitmaps_at_most(small: MemoryNode, size: int, judge: Judge) -> None:
-    class Once(MemoryNode):
-        left = 10**9
-
-        def _step(self) -> None:
-            self.left -= 1
-            if self.left == 0:
-                raise NodeIOError("told to fail")
-
-        def _writev(self, offset: int, buffers: list[memoryview], fua: bool) -> None:
-            self._step()
-            super()._writev(offset, buffers, fua)
-
-        def _flush(self) -> None:
-            self._step()
-            super()._flush()
-
     initial, failures = bytes(small.data), 0
     wanted = {bit for bit in bits(small, bitmaps(small)["off"]) if bit < size // SECTOR}
     for nth in range(1, 100):
-        file = Once(initial, grows=True)
+        file = FailsOnce(initial, grows=True)
         node = Qcow2Node(file, read_only=False)
         file.left = nth
         try:

@@ -13,6 +13,7 @@ from blockkit.formats.qcow2.check import check_image
 from blockkit.formats.qcow2.header import read_header
 from blockkit.formats.qcow2.node import Qcow2Node
 from blockkit.testing.memory import MemoryNode
+from tests.formats.qcow2.failing import FailsOnce
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,22 +79,7 @@ def test_sizes_no_table_can_map_are_refused(image: Image) -> None:
 
 @pytest.mark.parametrize("nth", range(1, 40))
 def test_growing_that_fails_half_way_can_be_done_again(nth: int, image: Image) -> None:
-    class Once(MemoryNode):
-        left = 10**9
-
-        def _step(self) -> None:
-            self.left -= 1
-            if self.left == 0:
-                raise NodeIOError("told to fail")
-
-        def _writev(self, offset: int, buffers: list[memoryview], fua: bool) -> None:
-            self._step()
-            super()._writev(offset, buffers, fua)
-
-        def _flush(self) -> None:
-            self._step()
-
-    file = Once(image(100 * 512, cluster_size=512, refcount_bits=64).data, grows=True)
+    file = FailsOnce(image(100 * 512, cluster_size=512, refcount_bits=64).data, grows=True)
     backing = MemoryNode(b"b" * 512 * 30_000)
     node = Qcow2Node(file, read_only=False, backing=backing)
     node.write(0, b"a" * 100 * 512)
